@@ -1,0 +1,32 @@
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Install what is missing (a Redis server) and say what was done
+	@sh deploy/setup.sh
+
+.PHONY: ci
+ci: setup fmt-check lint test doc ## Everything a change must pass, fastest failure first
+
+.PHONY: fmt
+fmt: ## Format all code
+	cargo fmt --all
+
+.PHONY: fmt-check
+fmt-check: ## Fail if anything is not formatted
+	cargo fmt --all -- --check
+
+.PHONY: lint
+lint: ## Clippy, with warnings as errors
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
+
+.PHONY: test
+test: setup ## All tests
+	cargo test --workspace
+
+.PHONY: doc
+doc: ## Rustdoc, with warnings as errors
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
