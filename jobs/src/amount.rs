@@ -21,7 +21,11 @@ pub struct Amount(Box<RawValue>);
 impl Amount {
     /// Creates an amount from a float, or `None` if it is not finite.
     pub fn new(number: f64) -> Option<Self> {
-        if number.is_finite() { Self::from_text(serde_json::to_string(&number).ok()?) } else { None }
+        if number.is_finite() {
+            Self::from_text(serde_json::to_string(&number).ok()?)
+        } else {
+            None
+        }
     }
 
     /// Returns the digits as they were written.
@@ -50,12 +54,18 @@ impl Amount {
             Self::from_text(decimal_text(left * right, left_scale + right_scale))
         };
         // Products of finite floats can overflow; the price alone is then the least wrong answer.
-        exact().or_else(|| Self::new(self.as_f64() * other.as_f64())).unwrap_or_else(|| self.clone())
+        exact()
+            .or_else(|| Self::new(self.as_f64() * other.as_f64()))
+            .unwrap_or_else(|| self.clone())
     }
 
     fn from_text(text: String) -> Option<Self> {
         let raw = RawValue::from_string(text).ok()?;
-        if Self::broken_rule(&raw).is_none() { Some(Self(raw)) } else { None }
+        if Self::broken_rule(&raw).is_none() {
+            Some(Self(raw))
+        } else {
+            None
+        }
     }
 }
 
@@ -71,7 +81,10 @@ fn decimal(text: &str) -> Option<(i128, usize)> {
     if whole.len() + places.len() > 18 || places.contains(['e', 'E']) {
         return None;
     }
-    format!("{whole}{places}").parse().ok().map(|mantissa| (mantissa, places.len()))
+    format!("{whole}{places}")
+        .parse()
+        .ok()
+        .map(|mantissa| (mantissa, places.len()))
 }
 
 fn decimal_text(mantissa: i128, scale: usize) -> String {
@@ -128,7 +141,15 @@ mod tests {
 
     #[test]
     fn digits_come_back_as_they_were_written() {
-        for text in ["9.99", "9.90", "0.1", "1e3", "-5", "0.30000000000000004", "123456789012345678901234567890"] {
+        for text in [
+            "9.99",
+            "9.90",
+            "0.1",
+            "1e3",
+            "-5",
+            "0.30000000000000004",
+            "123456789012345678901234567890",
+        ] {
             assert_eq!(serde_json::to_string(&amount(text)).unwrap(), text);
         }
     }
@@ -145,7 +166,10 @@ mod tests {
     fn three_times_9_99_is_29_97() {
         assert_eq!(amount("9.99").times(&amount("3")).as_str(), "29.97");
         assert_eq!(amount("-0.05").times(&amount("2")).as_str(), "-0.1");
-        assert_eq!(amount("1e2").times(&amount("3")).as_f64().to_string(), "300");
+        assert_eq!(
+            amount("1e2").times(&amount("3")).as_f64().to_string(),
+            "300"
+        );
         assert_eq!(amount("1e300").times(&amount("1e300")).as_str(), "1e300");
     }
 }

@@ -14,8 +14,15 @@ use std::fmt;
 pub(crate) fn diagnose<J: Job>(data: &RawValue) -> Invalid {
     let schema = schema_of::<J>().to_value();
     let walk = Walk { root: &schema };
-    let fallback = || Invalid::new(code::INVALID, format!("`data` does not fit the schema of `{}`", J::KIND));
-    walk.value(&schema, data, "/data").err().unwrap_or_else(fallback)
+    let fallback = || {
+        Invalid::new(
+            code::INVALID,
+            format!("`data` does not fit the schema of `{}`", J::KIND),
+        )
+    };
+    walk.value(&schema, data, "/data")
+        .err()
+        .unwrap_or_else(fallback)
 }
 
 struct Walk<'a> {
@@ -47,30 +54,53 @@ impl Walk<'_> {
     }
 
     fn object(&self, schema: &Value, data: &RawValue, pointer: &str) -> Result<(), Invalid> {
-        let Ok(Fields(fields)) = serde_json::from_str(data.get()) else { return Ok(()) };
-        let known = || schema["properties"].as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+        let Ok(Fields(fields)) = serde_json::from_str(data.get()) else {
+            return Ok(());
+        };
+        let known = || {
+            schema["properties"]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(name, _)| name.as_str())
+        };
         for (name, _) in &fields {
             if !known().any(|field| field == name) {
                 return Err(unknown_field(name, known(), pointer));
             }
             if fields.iter().filter(|(other, _)| other == name).count() > 1 {
-                return Err(Invalid::at(format!("{pointer}/{name}"), format!("`{name}` is given twice; give it once")));
+                return Err(Invalid::at(
+                    format!("{pointer}/{name}"),
+                    format!("`{name}` is given twice; give it once"),
+                ));
             }
         }
-        for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        for required in schema["required"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+        {
             if !fields.iter().any(|(name, _)| name == required) {
                 let message = format!("missing field `{required}`; add it");
-                return Err(Invalid::new(code::MISSING_FIELD, message).with_pointer(format!("{pointer}/{required}")));
+                return Err(Invalid::new(code::MISSING_FIELD, message)
+                    .with_pointer(format!("{pointer}/{required}")));
             }
         }
         for (name, field) in &fields {
-            self.value(&schema["properties"][name], field, &format!("{pointer}/{name}"))?;
+            self.value(
+                &schema["properties"][name],
+                field,
+                &format!("{pointer}/{name}"),
+            )?;
         }
         Ok(())
     }
 
     fn array(&self, schema: &Value, data: &RawValue, pointer: &str) -> Result<(), Invalid> {
-        let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(data.get()) else { return Ok(()) };
+        let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(data.get()) else {
+            return Ok(());
+        };
         for (index, item) in items.into_iter().enumerate() {
             self.value(schema, item, &format!("{pointer}/{index}"))?;
         }
@@ -78,13 +108,25 @@ impl Walk<'_> {
     }
 }
 
-fn unknown_field<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone, pointer: &str) -> Invalid {
+fn unknown_field<'a>(
+    name: &str,
+    known: impl Iterator<Item = &'a str> + Clone,
+    pointer: &str,
+) -> Invalid {
     let advice = match nearest(name, known.clone()) {
         Some(nearest) => format!("did you mean `{nearest}`?"),
         None => format!("known fields are {}", listed(known)),
     };
-    let place = if looks_like_a_name(name) { format!("{pointer}/{name}") } else { pointer.to_owned() };
-    Invalid::new(code::UNKNOWN_FIELD, format!("unknown field {}; {advice}", shown(name))).with_pointer(place)
+    let place = if looks_like_a_name(name) {
+        format!("{pointer}/{name}")
+    } else {
+        pointer.to_owned()
+    };
+    Invalid::new(
+        code::UNKNOWN_FIELD,
+        format!("unknown field {}; {advice}", shown(name)),
+    )
+    .with_pointer(place)
 }
 
 /// Checks a value that has a type of its own, by the name of that type in the schema.
@@ -92,13 +134,23 @@ fn check_rule(name: &str, data: &RawValue, pointer: &str) -> Result<(), Invalid>
     let broken = match name {
         "Amount" => Amount::broken_rule(data),
         "Properties" => Properties::broken_rule(data),
-        _ => serde_json::from_str::<String>(data.get()).ok().and_then(|text| value::broken_rule(name, &text)),
+        _ => serde_json::from_str::<String>(data.get())
+            .ok()
+            .and_then(|text| value::broken_rule(name, &text)),
     };
-    broken.map_or(Ok(()), |rule| Err(Invalid::at(pointer, format!("{} {rule}", field_of(pointer)))))
+    broken.map_or(Ok(()), |rule| {
+        Err(Invalid::at(
+            pointer,
+            format!("{} {rule}", field_of(pointer)),
+        ))
+    })
 }
 
 fn allows_null(schema: &Value) -> bool {
-    let null_in = |list: &Value| list.as_array().is_some_and(|types| types.iter().any(|one| one == "null"));
+    let null_in = |list: &Value| {
+        list.as_array()
+            .is_some_and(|types| types.iter().any(|one| one == "null"))
+    };
     let nullable = |choices: &Vec<Value>| choices.iter().any(|choice| choice["type"] == "null");
     null_in(&schema["type"]) || schema["anyOf"].as_array().is_some_and(nullable)
 }
@@ -106,7 +158,11 @@ fn allows_null(schema: &Value) -> bool {
 fn check_type(schema: &Value, data: &RawValue, pointer: &str) -> Result<(), Invalid> {
     let expected = match &schema["type"] {
         Value::String(one) => one.as_str(),
-        Value::Array(several) => several.iter().filter_map(Value::as_str).find(|one| *one != "null").unwrap_or_default(),
+        Value::Array(several) => several
+            .iter()
+            .filter_map(Value::as_str)
+            .find(|one| *one != "null")
+            .unwrap_or_default(),
         _ => return Ok(()),
     };
     let text = data.get();
@@ -120,7 +176,14 @@ fn check_type(schema: &Value, data: &RawValue, pointer: &str) -> Result<(), Inva
         "number" => (text.parse::<f64>().is_ok(), "a number"),
         _ => return Ok(()),
     };
-    if fits { Ok(()) } else { Err(Invalid::at(pointer, format!("{} must be {noun}", field_of(pointer)))) }
+    if fits {
+        Ok(())
+    } else {
+        Err(Invalid::at(
+            pointer,
+            format!("{} must be {noun}", field_of(pointer)),
+        ))
+    }
 }
 
 /// Names the field a pointer leads to; items of an array by their list.

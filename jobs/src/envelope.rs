@@ -59,9 +59,13 @@ impl<'a> Envelope<'a> {
     /// [`Invalid`] with `job.too_large`, `job.not_json`, `job.missing_field` or `job.invalid`.
     pub fn parse(json: &'a [u8]) -> Result<Self, Invalid> {
         if json.len() > JOB_BYTES_MAX {
-            return Err(Invalid::new(code::TOO_LARGE, "the job is larger than 5 MB; send less in one job"));
+            return Err(Invalid::new(
+                code::TOO_LARGE,
+                "the job is larger than 5 MB; send less in one job",
+            ));
         }
-        let text = std::str::from_utf8(json).map_err(|_| Invalid::new(code::NOT_JSON, "the job is not UTF-8 text"))?;
+        let text = std::str::from_utf8(json)
+            .map_err(|_| Invalid::new(code::NOT_JSON, "the job is not UTF-8 text"))?;
         let read: Read<'a> = serde_json::from_str(text).map_err(|_| why_unreadable(text))?;
         let kind = read.kind.ok_or_else(|| missing("kind"))?.0;
         let data = read.data.ok_or_else(|| missing("data"))?;
@@ -80,12 +84,17 @@ impl<'a> Envelope<'a> {
 }
 
 fn missing(field: &str) -> Invalid {
-    Invalid::new(code::MISSING_FIELD, format!("the job has no `{field}`; add it")).with_pointer(format!("/{field}"))
+    Invalid::new(
+        code::MISSING_FIELD,
+        format!("the job has no `{field}`; add it"),
+    )
+    .with_pointer(format!("/{field}"))
 }
 
 fn time(text: Option<Text<'_>>, field: &str) -> Result<Option<Timestamp>, Invalid> {
     let parse = |Text(text): Text<'_>| {
-        text.parse().map_err(|_| Invalid::at(format!("/{field}"), format!("`{field}` {TIME_RULE}")))
+        text.parse()
+            .map_err(|_| Invalid::at(format!("/{field}"), format!("`{field}` {TIME_RULE}")))
     };
     text.map(parse).transpose()
 }
@@ -93,10 +102,16 @@ fn time(text: Option<Text<'_>>, field: &str) -> Result<Option<Timestamp>, Invali
 /// Reads the job again, field by field, to say what is wrong with it.
 fn why_unreadable(text: &str) -> Invalid {
     let Ok(value) = serde_json::from_str::<&RawValue>(text) else {
-        return Invalid::new(code::NOT_JSON, "the job is not JSON; write one object such as {\"kind\": …, \"data\": …}");
+        return Invalid::new(
+            code::NOT_JSON,
+            "the job is not JSON; write one object such as {\"kind\": …, \"data\": …}",
+        );
     };
     let Ok(fields) = serde_json::from_str::<HashMap<String, &RawValue>>(value.get()) else {
-        return Invalid::new(code::NOT_JSON, "the job is not a JSON object; write one such as {\"kind\": …, \"data\": …}");
+        return Invalid::new(
+            code::NOT_JSON,
+            "the job is not a JSON object; write one such as {\"kind\": …, \"data\": …}",
+        );
     };
     for field in ["kind", "id", "at", "trace", "expires_at"] {
         let readable = |raw: &&RawValue| serde_json::from_str::<Option<String>>(raw.get()).is_ok();
@@ -149,20 +164,59 @@ mod tests {
             ("[]", "job.not_json", "not a JSON object"),
             ("\"a@shop.io\"", "job.not_json", "not a JSON object"),
             (r#"{"data": {}}"#, "job.missing_field", "no `kind`"),
-            (r#"{"kind": "event.track"}"#, "job.missing_field", "no `data`"),
-            (r#"{"kind": "event.track", "data": null}"#, "job.missing_field", "no `data`"),
-            (r#"{"kind": 7, "data": {}}"#, "job.invalid", "`kind` must be a text"),
-            (r#"{"kind": "k", "id": 1001, "data": {}}"#, "job.invalid", "`id` must be a text"),
-            (r#"{"kind": "k", "id": "", "data": {}}"#, "job.invalid", "1 to 255"),
-            (&format!(r#"{{"kind": "k", "id": "{long}", "data": {{}}}}"#), "job.invalid", "1 to 255"),
-            (r#"{"kind": "k", "at": "yesterday", "data": {}}"#, "job.invalid", "`at` must be an RFC 3339"),
-            (r#"{"kind": "k", "expires_at": "2026-13-01T00:00:00Z", "data": {}}"#, "job.invalid", "`expires_at`"),
-            (r#"{"kind": "k", "kind": "k", "data": {}}"#, "job.invalid", "twice"),
+            (
+                r#"{"kind": "event.track"}"#,
+                "job.missing_field",
+                "no `data`",
+            ),
+            (
+                r#"{"kind": "event.track", "data": null}"#,
+                "job.missing_field",
+                "no `data`",
+            ),
+            (
+                r#"{"kind": 7, "data": {}}"#,
+                "job.invalid",
+                "`kind` must be a text",
+            ),
+            (
+                r#"{"kind": "k", "id": 1001, "data": {}}"#,
+                "job.invalid",
+                "`id` must be a text",
+            ),
+            (
+                r#"{"kind": "k", "id": "", "data": {}}"#,
+                "job.invalid",
+                "1 to 255",
+            ),
+            (
+                &format!(r#"{{"kind": "k", "id": "{long}", "data": {{}}}}"#),
+                "job.invalid",
+                "1 to 255",
+            ),
+            (
+                r#"{"kind": "k", "at": "yesterday", "data": {}}"#,
+                "job.invalid",
+                "`at` must be an RFC 3339",
+            ),
+            (
+                r#"{"kind": "k", "expires_at": "2026-13-01T00:00:00Z", "data": {}}"#,
+                "job.invalid",
+                "`expires_at`",
+            ),
+            (
+                r#"{"kind": "k", "kind": "k", "data": {}}"#,
+                "job.invalid",
+                "twice",
+            ),
         ] {
             let (seen_code, seen_text) = refused(json);
             assert_eq!(seen_code, code, "{json}");
             assert!(seen_text.contains(text), "{json}: {seen_text}");
-            assert!(!seen_text.contains("yesterday") && !seen_text.contains('@'), "{seen_text}");
+            assert!(
+                !seen_text.contains("yesterday") && !seen_text.contains('@'),
+                "{seen_text}"
+            );
         }
     }
 

@@ -33,7 +33,11 @@ pub struct TrackEvent {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value_currency: Option<Currency>,
     /// When it happened; absent, the job's `at`. From 2000 to a year ahead.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_timestamp")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "optional_timestamp"
+    )]
     #[schemars(with = "Option<TimestampSchema>")]
     pub time: Option<Timestamp>,
     /// What Klaviyo de-duplicates by; absent, the job's `id`.
@@ -84,10 +88,14 @@ pub(crate) fn validate_time(time: Timestamp, now: Timestamp, pointer: &str) -> R
     let latest = now.saturating_add(YEAR).unwrap_or(Timestamp::MAX);
     let field = pointer.rsplit('/').next().unwrap_or(pointer);
     if time < EARLIEST {
-        return Err(Invalid::at(pointer, format!("`{field}` is before 2000; Klaviyo records no older events")));
+        return Err(Invalid::at(
+            pointer,
+            format!("`{field}` is before 2000; Klaviyo records no older events"),
+        ));
     }
     if time > latest {
-        let message = format!("`{field}` is more than a year ahead; Klaviyo records no later events");
+        let message =
+            format!("`{field}` is more than a year ahead; Klaviyo records no later events");
         return Err(Invalid::at(pointer, message));
     }
     Ok(())
@@ -113,7 +121,11 @@ mod tests {
             ("2027-11-24T09:00:00Z", true),
             ("2027-11-24T09:00:01Z", false),
         ] {
-            assert_eq!(event(Some(time)).validate(now, now).is_ok(), accepted, "{time}");
+            assert_eq!(
+                event(Some(time)).validate(now, now).is_ok(),
+                accepted,
+                "{time}"
+            );
             let by_at = event(None).validate(time.parse().unwrap(), now);
             assert_eq!(by_at.is_ok(), accepted, "{time}");
         }

@@ -32,11 +32,18 @@ pub struct Invalid {
 impl Invalid {
     /// Creates the error for an entry that has no `job` field at all, which only a reader of the stream can see.
     pub fn no_job_field() -> Self {
-        Self::new("job.no_job_field", "the entry has no field `job`; write it with: XADD <queue> * job '<json>'")
+        Self::new(
+            "job.no_job_field",
+            "the entry has no field `job`; write it with: XADD <queue> * job '<json>'",
+        )
     }
 
     pub(crate) fn new(code: &'static str, message: impl Into<Box<str>>) -> Self {
-        Self { code, message: message.into(), pointer: None }
+        Self {
+            code,
+            message: message.into(),
+            pointer: None,
+        }
     }
 
     pub(crate) fn at(pointer: impl Into<Box<str>>, message: impl Into<Box<str>>) -> Self {
@@ -68,11 +75,16 @@ impl fmt::Display for Invalid {
 /// Returns the name in backticks if it can only be a name, else a phrase without it: somebody may have used an
 /// address or a phone number as a key.
 pub(crate) fn shown(name: &str) -> Cow<'static, str> {
-    if looks_like_a_name(name) { Cow::Owned(format!("`{name}`")) } else { Cow::Borrowed("(name not shown)") }
+    if looks_like_a_name(name) {
+        Cow::Owned(format!("`{name}`"))
+    } else {
+        Cow::Borrowed("(name not shown)")
+    }
 }
 
 pub(crate) fn looks_like_a_name(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'$');
+    let plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'$');
     let digits = name.bytes().filter(u8::is_ascii_digit).count();
     (1..=48).contains(&name.len()) && digits < 5 && name.bytes().all(plain)
 }
@@ -89,7 +101,11 @@ pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
 
 /// Lists names for a message: "`a`, `b`, `c`".
 pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    names
+        .into_iter()
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 #[cfg(test)]

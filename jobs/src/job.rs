@@ -73,13 +73,20 @@ impl KindInfo {
         if queue == self.queue {
             return Ok(());
         }
-        let message = format!("`{}` belongs on the queue `{}`; enqueue it there", self.kind, self.queue);
+        let message = format!(
+            "`{}` belongs on the queue `{}`; enqueue it there",
+            self.kind, self.queue
+        );
         Err(Invalid::new(code::WRONG_QUEUE, message).with_pointer("/kind"))
     }
 }
 
 /// Alphabetical.
-static KINDS: [KindInfo; 3] = [KindInfo::of::<TrackEvent>(), KindInfo::of::<PlaceOrder>(), KindInfo::of::<UpsertProfile>()];
+static KINDS: [KindInfo; 3] = [
+    KindInfo::of::<TrackEvent>(),
+    KindInfo::of::<PlaceOrder>(),
+    KindInfo::of::<UpsertProfile>(),
+];
 
 /// Returns all kinds, in alphabetical order.
 pub fn kinds() -> &'static [KindInfo] {
@@ -97,12 +104,18 @@ pub fn kind(name: &str) -> Result<&'static KindInfo, Invalid> {
             Some(nearest) => format!("did you mean `{nearest}`?"),
             None => format!("known kinds are {}", listed(names())),
         };
-        Invalid::new(code::UNKNOWN_KIND, format!("unknown kind {}; {advice}", shown(name))).with_pointer("/kind")
+        Invalid::new(
+            code::UNKNOWN_KIND,
+            format!("unknown kind {}; {advice}", shown(name)),
+        )
+        .with_pointer("/kind")
     })
 }
 
 pub(crate) fn schema_of<J: Job>() -> Schema {
-    let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<J>();
+    let mut schema = SchemaSettings::draft2020_12()
+        .into_generator()
+        .into_root_schema_for::<J>();
     schema.insert("title".to_owned(), J::KIND.into());
     schema
 }
@@ -110,7 +123,9 @@ pub(crate) fn schema_of<J: Job>() -> Schema {
 fn check<J: Job>(envelope: &Envelope<'_>, now: Timestamp) -> Result<Checked, Invalid> {
     let job: J = decode(envelope.data)?;
     job.validate(envelope.at.unwrap_or(now), now)?;
-    Ok(Checked { claim: envelope.id.as_deref().map(|id| job.claim(id)) })
+    Ok(Checked {
+        claim: envelope.id.as_deref().map(|id| job.claim(id)),
+    })
 }
 
 #[cfg(test)]
@@ -128,14 +143,23 @@ mod tests {
     #[test]
     fn an_unknown_kind_is_answered_with_the_nearest() {
         let invalid = kind("event.trak").unwrap_err();
-        assert_eq!(invalid.to_string(), "unknown kind `event.trak`; did you mean `event.track`?");
-        assert_eq!((invalid.code(), invalid.pointer()), ("job.unknown_kind", Some("/kind")));
+        assert_eq!(
+            invalid.to_string(),
+            "unknown kind `event.trak`; did you mean `event.track`?"
+        );
+        assert_eq!(
+            (invalid.code(), invalid.pointer()),
+            ("job.unknown_kind", Some("/kind"))
+        );
         assert!(!kind("a@shop.io").unwrap_err().to_string().contains('@'));
     }
 
     #[test]
     fn a_job_on_the_wrong_queue_is_told_the_right_one() {
-        let invalid = kind("event.track").unwrap().on_queue("profile-sync").unwrap_err();
+        let invalid = kind("event.track")
+            .unwrap()
+            .on_queue("profile-sync")
+            .unwrap_err();
         assert_eq!(invalid.code(), "job.wrong_queue");
         assert!(invalid.to_string().contains("`event-tracking`"));
     }

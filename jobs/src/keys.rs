@@ -65,15 +65,26 @@ impl Keys {
     /// [`Invalid`] if the account is not 1 to 64 of `a-z`, `0-9`, `_` and `-`, or if the prefix is empty or holds
     /// braces or spaces.
     pub fn new(prefix: &str, account: &str) -> Result<Self, Invalid> {
-        let in_account = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-');
+        let in_account = |byte: u8| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-')
+        };
         if !(1..=64).contains(&account.len()) || !account.bytes().all(in_account) {
-            return Err(Invalid::new(code::ACCOUNT, "an account name has 1 to 64 characters of a-z, 0-9, _ and -"));
+            return Err(Invalid::new(
+                code::ACCOUNT,
+                "an account name has 1 to 64 characters of a-z, 0-9, _ and -",
+            ));
         }
         let in_prefix = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'{' | b'}');
         if prefix.is_empty() || !prefix.bytes().all(in_prefix) {
-            return Err(Invalid::new(code::PREFIX, "a key prefix is printable ASCII without spaces and braces"));
+            return Err(Invalid::new(
+                code::PREFIX,
+                "a key prefix is printable ASCII without spaces and braces",
+            ));
         }
-        Ok(Self { account: account.to_owned(), base: format!("{prefix}:{{{account}}}") })
+        Ok(Self {
+            account: account.to_owned(),
+            base: format!("{prefix}:{{{account}}}"),
+        })
     }
 
     /// Returns the name of the account.
@@ -131,17 +142,32 @@ mod tests {
     #[test]
     fn keys_are_those_of_the_interface() {
         let keys = Keys::default();
-        assert_eq!(keys.queue("event-tracking", Lane::Live), "klaviyod:{default}:event-tracking");
-        assert_eq!(keys.queue("consent", Lane::Urgent), "klaviyod:{default}:consent:urgent");
-        assert_eq!(keys.queue("event-tracking", Lane::Backfill), "klaviyod:{default}:event-tracking:backfill");
+        assert_eq!(
+            keys.queue("event-tracking", Lane::Live),
+            "klaviyod:{default}:event-tracking"
+        );
+        assert_eq!(
+            keys.queue("consent", Lane::Urgent),
+            "klaviyod:{default}:consent:urgent"
+        );
+        assert_eq!(
+            keys.queue("event-tracking", Lane::Backfill),
+            "klaviyod:{default}:event-tracking:backfill"
+        );
         assert_eq!(keys.delayed("lists"), "klaviyod:{default}:lists:delayed");
         assert_eq!(keys.dead("lists"), "klaviyod:{default}:lists:dead");
     }
 
     #[test]
     fn a_claim_is_the_sha_1_of_its_text_and_never_the_text() {
-        assert_eq!(claim_hash("abc"), "a9993e364706816aba3e25717850c26c9cd0d89d");
-        assert_eq!(Keys::default().claim("abc"), "klaviyod:{default}:claim:a9993e364706816aba3e25717850c26c9cd0d89d");
+        assert_eq!(
+            claim_hash("abc"),
+            "a9993e364706816aba3e25717850c26c9cd0d89d"
+        );
+        assert_eq!(
+            Keys::default().claim("abc"),
+            "klaviyod:{default}:claim:a9993e364706816aba3e25717850c26c9cd0d89d"
+        );
     }
 
     #[test]

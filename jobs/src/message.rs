@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How long an id is claimed for kinds that are unique by default.
-pub const UNIQUE_FOR_DEFAULT: Duration = Duration::from_secs(3600);
+pub const UNIQUE_FOR_DEFAULT: Duration = Duration::from_hours(1);
 
 /// What a producer may say about a job beside its payload.
 #[derive(Clone, Debug, Default)]
@@ -57,7 +57,12 @@ pub(crate) struct Claim {
 
 impl std::fmt::Debug for Message {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "Message({}, {} bytes)", self.queue, self.json.len())
+        write!(
+            formatter,
+            "Message({}, {} bytes)",
+            self.queue,
+            self.json.len()
+        )
     }
 }
 
@@ -82,8 +87,18 @@ impl Message {
             expires_at: options.expires_at,
             data: job,
         })?;
-        let claim = options.id.as_ref().and_then(|id| claim(job.claim(id), J::UNIQUE_BY_DEFAULT, options));
-        Ok(Self { id, queue: J::QUEUE, lane: options.lane, run_at: run_at(options, now), claim, json })
+        let claim = options
+            .id
+            .as_ref()
+            .and_then(|id| claim(job.claim(id), J::UNIQUE_BY_DEFAULT, options));
+        Ok(Self {
+            id,
+            queue: J::QUEUE,
+            lane: options.lane,
+            run_at: run_at(options, now),
+            claim,
+            json,
+        })
     }
 
     /// Checks a whole job in JSON; the options win over what it says. Its `data` is passed on byte for byte.
@@ -108,8 +123,17 @@ impl Message {
             expires_at: options.expires_at.or(envelope.expires_at),
             data: envelope.data,
         })?;
-        let claim = checked.claim.and_then(|text| claim(text, info.unique_by_default, options));
-        Ok(Self { id, queue: info.queue, lane: options.lane, run_at: run_at(options, now), claim, json: encoded })
+        let claim = checked
+            .claim
+            .and_then(|text| claim(text, info.unique_by_default, options));
+        Ok(Self {
+            id,
+            queue: info.queue,
+            lane: options.lane,
+            run_at: run_at(options, now),
+            claim,
+            json: encoded,
+        })
     }
 
     /// Returns the job's identifier.
@@ -143,13 +167,21 @@ fn claim(text: String, unique_by_default: bool, options: &Options) -> Option<Cla
         None if unique_by_default => UNIQUE_FOR_DEFAULT,
         None => Duration::ZERO,
     };
-    if lasts.is_zero() { None } else { Some(Claim { text, lasts }) }
+    if lasts.is_zero() {
+        None
+    } else {
+        Some(Claim { text, lasts })
+    }
 }
 
 fn encode<D: Serialize + ?Sized>(written: &Written<'_, D>) -> Result<Vec<u8>, Invalid> {
-    let json = serde_json::to_vec(written).map_err(|_| Invalid::new(code::INVALID, "the job cannot be written as JSON"))?;
+    let json = serde_json::to_vec(written)
+        .map_err(|_| Invalid::new(code::INVALID, "the job cannot be written as JSON"))?;
     if json.len() > JOB_BYTES_MAX {
-        return Err(Invalid::new(code::TOO_LARGE, "the job is larger than 5 MB; send less in one job"));
+        return Err(Invalid::new(
+            code::TOO_LARGE,
+            "the job is larger than 5 MB; send less in one job",
+        ));
     }
     Ok(json)
 }
@@ -161,5 +193,9 @@ pub(crate) fn random_id() -> String {
     let (high, low) = HASHERS.get_or_init(|| (RandomState::new(), RandomState::new()));
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let now = Timestamp::now().as_nanosecond();
-    format!("{:016x}{:016x}", high.hash_one((count, now)), low.hash_one((count, now)))
+    format!(
+        "{:016x}{:016x}",
+        high.hash_one((count, now)),
+        low.hash_one((count, now))
+    )
 }

@@ -6,7 +6,9 @@
 
 use crate::event::{QUEUE, validate_time};
 use crate::properties::{ARRAY_ITEMS_MAX, COUNT_MAX};
-use crate::{Amount, Currency, Invalid, Job, MetricName, ProfileRef, Properties, TrackEvent, UniqueId};
+use crate::{
+    Amount, Currency, Invalid, Job, MetricName, ProfileRef, Properties, TrackEvent, UniqueId,
+};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -82,7 +84,8 @@ struct Line<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Order<'a> {
-    order_id: &'a str,
+    #[serde(rename = "OrderId")]
+    id: &'a str,
     categories: BTreeSet<&'a str>,
     item_names: Vec<&'a str>,
     items: Vec<Line<'a>>,
@@ -93,16 +96,35 @@ impl PlaceOrder {
     pub fn events(&self, at: Timestamp) -> Vec<TrackEvent> {
         let mut events = Vec::with_capacity(1 + self.items.len());
         let properties = self.order_properties();
-        events.push(self.event(at, "Placed Order", self.order_id.as_str(), self.value.clone(), properties));
+        events.push(self.event(
+            at,
+            "Placed Order",
+            self.order_id.as_str(),
+            self.value.clone(),
+            properties,
+        ));
         for (item, number) in self.items.iter().zip(1..) {
             let unique_id = format!("{}:{number}", self.order_id.as_str());
             let properties = Properties::trusted(&item.line(Some(self.order_id.as_str())));
-            events.push(self.event(at, "Ordered Product", &unique_id, item.row_total(), properties));
+            events.push(self.event(
+                at,
+                "Ordered Product",
+                &unique_id,
+                item.row_total(),
+                properties,
+            ));
         }
         events
     }
 
-    fn event(&self, at: Timestamp, metric: &str, unique_id: &str, value: Amount, properties: Properties) -> TrackEvent {
+    fn event(
+        &self,
+        at: Timestamp,
+        metric: &str,
+        unique_id: &str,
+        value: Amount,
+        properties: Properties,
+    ) -> TrackEvent {
         TrackEvent {
             metric: MetricName::parse(metric).expect("our own names are valid"),
             profile: self.profile.clone(),
@@ -110,26 +132,33 @@ impl PlaceOrder {
             value: Some(value),
             value_currency: self.value_currency.clone(),
             time: Some(at),
-            unique_id: Some(UniqueId::parse(unique_id).expect("validation leaves room for the line")),
+            unique_id: Some(
+                UniqueId::parse(unique_id).expect("validation leaves room for the line"),
+            ),
             backfill: None,
         }
     }
 
     fn order_properties(&self) -> Properties {
         let own = Properties::trusted(&Order {
-            order_id: self.order_id.as_str(),
+            id: self.order_id.as_str(),
             categories: self.categories().collect(),
             item_names: self.items.iter().map(|item| &*item.name).collect(),
             items: self.items.iter().map(|item| item.line(None)).collect(),
         });
-        let Some(given) = &self.properties else { return own };
+        let Some(given) = &self.properties else {
+            return own;
+        };
         let mut merged: BTreeMap<String, &RawValue> = own.entries();
         merged.extend(given.entries());
         Properties::trusted(&merged)
     }
 
     fn categories(&self) -> impl Iterator<Item = &str> {
-        self.items.iter().flat_map(|item| item.categories.iter().flatten()).map(|category| &**category)
+        self.items
+            .iter()
+            .flat_map(|item| item.categories.iter().flatten())
+            .map(|category| &**category)
     }
 }
 
@@ -162,23 +191,42 @@ impl Job for PlaceOrder {
         self.profile.validate()?;
         validate_time(at, now, "/at")?;
         if self.order_id.as_str().chars().count() + LINE_SUFFIX_MAX > 255 {
-            return Err(Invalid::at("/data/order_id", "`order_id` must have at most 250 characters"));
+            return Err(Invalid::at(
+                "/data/order_id",
+                "`order_id` must have at most 250 characters",
+            ));
         }
         if self.items.len() > ARRAY_ITEMS_MAX {
-            return Err(Invalid::at("/data/items", "`items` must not have more than 4,000 lines"));
+            return Err(Invalid::at(
+                "/data/items",
+                "`items` must not have more than 4,000 lines",
+            ));
         }
         for (index, item) in self.items.iter().enumerate() {
             if item.quantity.as_f64() <= 0.0 {
-                return Err(Invalid::at(format!("/data/items/{index}/quantity"), "`quantity` must be more than 0"));
+                return Err(Invalid::at(
+                    format!("/data/items/{index}/quantity"),
+                    "`quantity` must be more than 0",
+                ));
             }
         }
         if self.categories().collect::<BTreeSet<_>>().len() > ARRAY_ITEMS_MAX {
-            return Err(Invalid::at("/data/items", "`items` must not name more than 4,000 different categories"));
+            return Err(Invalid::at(
+                "/data/items",
+                "`items` must not name more than 4,000 different categories",
+            ));
         }
         let own = ["Categories", "ItemNames", "Items", "OrderId"];
-        let given = self.properties.iter().flat_map(Properties::entries).filter(|(name, _)| !own.contains(&name.as_str()));
+        let given = self
+            .properties
+            .iter()
+            .flat_map(Properties::entries)
+            .filter(|(name, _)| !own.contains(&name.as_str()));
         if given.count() + own.len() > COUNT_MAX {
-            return Err(Invalid::at("/data/properties", "`properties` must not have more than 396 of its own"));
+            return Err(Invalid::at(
+                "/data/properties",
+                "`properties` must not have more than 396 of its own",
+            ));
         }
         Ok(())
     }
@@ -211,11 +259,21 @@ mod tests {
         let events = order(&json!({"Coupon": "X"})).events(at);
         let seen: Vec<_> = events
             .iter()
-            .map(|event| (event.metric.as_str(), event.unique_id.as_ref().unwrap().as_str(), event.value.as_ref().unwrap().as_str()))
+            .map(|event| {
+                (
+                    event.metric.as_str(),
+                    event.unique_id.as_ref().unwrap().as_str(),
+                    event.value.as_ref().unwrap().as_str(),
+                )
+            })
             .collect();
         assert_eq!(
             seen,
-            [("Placed Order", "1001", "35.97"), ("Ordered Product", "1001:1", "29.97"), ("Ordered Product", "1001:2", "6")]
+            [
+                ("Placed Order", "1001", "35.97"),
+                ("Ordered Product", "1001:1", "29.97"),
+                ("Ordered Product", "1001:2", "6")
+            ]
         );
         let placed = properties_of(&events[0]);
         assert_eq!(placed["OrderId"], "1001");
@@ -224,8 +282,15 @@ mod tests {
         assert_eq!(placed["Categories"], json!(["Gifts", "Kitchen"]));
         assert_eq!(placed["Items"][0]["RowTotal"], json!(29.97));
         let pen = properties_of(&events[2]);
-        assert_eq!((&pen["OrderId"], &pen["SKU"], &pen["ProductURL"]), (&json!("1001"), &json!("P"), &json!("https://shop.io/p")));
-        assert!(events.iter().all(|event| event.time == Some(at) && event.validate(at, at).is_ok()));
+        assert_eq!(
+            (&pen["OrderId"], &pen["SKU"], &pen["ProductURL"]),
+            (&json!("1001"), &json!("P"), &json!("https://shop.io/p"))
+        );
+        assert!(
+            events
+                .iter()
+                .all(|event| event.time == Some(at) && event.validate(at, at).is_ok())
+        );
     }
 
     #[test]
@@ -238,12 +303,21 @@ mod tests {
     fn an_order_that_would_break_a_limit_of_its_events_is_refused() {
         let at = "2026-11-24T09:00:00Z".parse().unwrap();
         let full: Value = (0..397).map(|n| (format!("p{n}"), json!(n))).collect();
-        assert_eq!(order(&full).validate(at, at).unwrap_err().pointer(), Some("/data/properties"));
+        assert_eq!(
+            order(&full).validate(at, at).unwrap_err().pointer(),
+            Some("/data/properties")
+        );
         let mut long = order(&json!({}));
         long.order_id = UniqueId::parse(&"x".repeat(251)).unwrap();
-        assert_eq!(long.validate(at, at).unwrap_err().pointer(), Some("/data/order_id"));
+        assert_eq!(
+            long.validate(at, at).unwrap_err().pointer(),
+            Some("/data/order_id")
+        );
         let mut none = order(&json!({}));
         none.items[1].quantity = Amount::from(0);
-        assert_eq!(none.validate(at, at).unwrap_err().pointer(), Some("/data/items/1/quantity"));
+        assert_eq!(
+            none.validate(at, at).unwrap_err().pointer(),
+            Some("/data/items/1/quantity")
+        );
     }
 }

@@ -67,7 +67,8 @@ impl Producer<ConnectionManager> {
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(RESPONSE_TIMEOUT));
-        let connection = ConnectionManager::new_with_config(redis::Client::open(url)?, config).await?;
+        let connection =
+            ConnectionManager::new_with_config(redis::Client::open(url)?, config).await?;
         Ok(Self::new(connection, Keys::default()))
     }
 }
@@ -104,7 +105,8 @@ impl<C: ConnectionLike + Clone + Send + Sync> Producer<C> {
     /// # Errors
     /// [`ProduceError`].
     pub async fn enqueue_raw(&self, json: &[u8], options: &Options) -> Enqueued {
-        self.enqueue_message(Message::from_json(json, options)?).await
+        self.enqueue_message(Message::from_json(json, options)?)
+            .await
     }
 
     async fn enqueue_message(&self, message: Message) -> Enqueued {
@@ -118,7 +120,9 @@ impl<C: ConnectionLike + Clone + Send + Sync> Producer<C> {
         let mut chunk = Vec::new();
         let mut bytes = 0;
         for message in messages {
-            if chunk.len() == CHUNK_JOBS_MAX || (!chunk.is_empty() && bytes + message.json.len() > CHUNK_BYTES_MAX) {
+            if chunk.len() == CHUNK_JOBS_MAX
+                || (!chunk.is_empty() && bytes + message.json.len() > CHUNK_BYTES_MAX)
+            {
                 outcomes.extend(self.write(std::mem::take(&mut chunk)).await);
                 bytes = 0;
             }
@@ -133,10 +137,20 @@ impl<C: ConnectionLike + Clone + Send + Sync> Producer<C> {
         if chunk.is_empty() {
             return Vec::new();
         }
-        let plain = chunk.iter().all(|message| message.claim.is_none() && message.run_at.is_none());
-        let written = if plain { self.write_plain(&chunk).await } else { self.write_scripted(&chunk).await };
+        let plain = chunk
+            .iter()
+            .all(|message| message.claim.is_none() && message.run_at.is_none());
+        let written = if plain {
+            self.write_plain(&chunk).await
+        } else {
+            self.write_scripted(&chunk).await
+        };
         match written {
-            Ok(answers) => chunk.into_iter().zip(answers).map(|(message, answer)| receipt(message.id, answer)).collect(),
+            Ok(answers) => chunk
+                .into_iter()
+                .zip(answers)
+                .map(|(message, answer)| receipt(message.id, answer))
+                .collect(),
             Err(error) => chunk.iter().map(|_| Err(error.clone().into())).collect(),
         }
     }
@@ -146,7 +160,11 @@ impl<C: ConnectionLike + Clone + Send + Sync> Producer<C> {
         pipe.ignore_errors();
         for message in chunk {
             let stream = self.keys.queue(message.queue, message.lane);
-            pipe.cmd("XADD").arg(stream).arg("*").arg("job").arg(&message.json);
+            pipe.cmd("XADD")
+                .arg(stream)
+                .arg("*")
+                .arg("job")
+                .arg(&message.json);
         }
         pipe.query_async(&mut self.connection.clone()).await
     }
@@ -157,7 +175,10 @@ impl<C: ConnectionLike + Clone + Send + Sync> Producer<C> {
         let mut call = script.prepare_invoke();
         for message in chunk {
             let (hash, lasts_ms) = match &message.claim {
-                Some(claim) => (claim_hash(&claim.text), claim.lasts.as_millis().max(1).to_string()),
+                Some(claim) => (
+                    claim_hash(&claim.text),
+                    claim.lasts.as_millis().max(1).to_string(),
+                ),
                 None => (String::new(), String::new()),
             };
             let (target, due_ms, payload) = match message.run_at {
@@ -166,11 +187,23 @@ impl<C: ConnectionLike + Clone + Send + Sync> Producer<C> {
                     due.as_millisecond().to_string(),
                     delayed_member(message, &hash),
                 ),
-                None => (self.keys.queue(message.queue, message.lane), String::new(), message.json.clone()),
+                None => (
+                    self.keys.queue(message.queue, message.lane),
+                    String::new(),
+                    message.json.clone(),
+                ),
             };
-            let claim_key = if hash.is_empty() { target.clone() } else { self.keys.claim_of_hash(&hash) };
+            let claim_key = if hash.is_empty() {
+                target.clone()
+            } else {
+                self.keys.claim_of_hash(&hash)
+            };
             call.key(target).key(claim_key);
-            call.arg(hash).arg(&message.id).arg(lasts_ms).arg(due_ms).arg(payload);
+            call.arg(hash)
+                .arg(&message.id)
+                .arg(lasts_ms)
+                .arg(due_ms)
+                .arg(payload);
         }
         let answers: Vec<String> = call.invoke_async(&mut self.connection.clone()).await?;
         Ok(answers.into_iter().map(script_answer).collect())
@@ -187,15 +220,31 @@ fn delayed_member(message: &Message, hash: &str) -> Vec<u8> {
 fn script_answer(answer: String) -> RedisResult<String> {
     match answer.strip_prefix('!') {
         None => Ok(answer),
-        Some(error) => Err(RedisError::from((redis::ErrorKind::UnexpectedReturnType, "refused in a script", error.to_owned()))),
+        Some(error) => Err(RedisError::from((
+            redis::ErrorKind::UnexpectedReturnType,
+            "refused in a script",
+            error.to_owned(),
+        ))),
     }
 }
 
 fn receipt(id: String, answer: RedisResult<String>) -> Enqueued {
     let answer = answer?;
     Ok(match answer.as_str() {
-        "" => Receipt { id, outcome: Outcome::Duplicate, entry: None },
-        "delayed" => Receipt { id, outcome: Outcome::Accepted, entry: None },
-        _ => Receipt { id, outcome: Outcome::Accepted, entry: Some(answer) },
+        "" => Receipt {
+            id,
+            outcome: Outcome::Duplicate,
+            entry: None,
+        },
+        "delayed" => Receipt {
+            id,
+            outcome: Outcome::Accepted,
+            entry: None,
+        },
+        _ => Receipt {
+            id,
+            outcome: Outcome::Accepted,
+            entry: Some(answer),
+        },
     })
 }

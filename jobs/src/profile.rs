@@ -54,12 +54,18 @@ pub enum Identity<'a> {
 impl ProfileRef {
     /// Creates a reference by email address.
     pub fn by_email(email: Email) -> Self {
-        Self { email: Some(email), ..Self::default() }
+        Self {
+            email: Some(email),
+            ..Self::default()
+        }
     }
 
     /// Creates a reference by the application's own identifier.
     pub fn by_external_id(external_id: ExternalId) -> Self {
-        Self { external_id: Some(external_id), ..Self::default() }
+        Self {
+            external_id: Some(external_id),
+            ..Self::default()
+        }
     }
 
     /// Returns the strongest identifier: `id`, then `external_id`, `email`, `phone_number`, `anonymous_id`.
@@ -76,14 +82,17 @@ impl ProfileRef {
         if let Some(phone) = &self.phone_number {
             return Identity::Phone(phone.as_str());
         }
-        self.anonymous_id.as_deref().map_or(Identity::Nobody, Identity::Anonymous)
+        self.anonymous_id
+            .as_deref()
+            .map_or(Identity::Nobody, Identity::Anonymous)
     }
 
     pub(crate) fn validate(&self) -> Result<(), Invalid> {
         for (name, id) in [("id", &self.id), ("anonymous_id", &self.anonymous_id)] {
             if let Some(id) = id {
-                check_id(id)
-                    .map_err(|rule| Invalid::at(format!("/data/profile/{name}"), format!("`{name}` {rule}")))?;
+                check_id(id).map_err(|rule| {
+                    Invalid::at(format!("/data/profile/{name}"), format!("`{name}` {rule}"))
+                })?;
             }
         }
         if self.identity() == Identity::Nobody {
@@ -95,7 +104,10 @@ impl ProfileRef {
 }
 
 fn lower_case(text: &str) -> Cow<'_, str> {
-    if text.chars().any(|letter| !letter.is_ascii() || letter.is_ascii_uppercase()) {
+    if text
+        .chars()
+        .any(|letter| !letter.is_ascii() || letter.is_ascii_uppercase())
+    {
         Cow::Owned(text.to_lowercase())
     } else {
         Cow::Borrowed(text)
@@ -139,14 +151,26 @@ mod tests {
     fn the_strongest_identifier_is_the_identity() {
         let all = r#"{"email": "a@shop.io", "phone_number": "+15005550006", "external_id": "c-1", "id": "01G"}"#;
         assert_eq!(profile(all).identity(), Identity::Id("01G"));
-        assert_eq!(profile(r#"{"email": "a@shop.io", "external_id": "c-1"}"#).identity(), Identity::External("c-1"));
-        assert_eq!(profile(r#"{"phone_number": "+15005550006"}"#).identity(), Identity::Phone("+15005550006"));
-        assert_eq!(profile(r#"{"anonymous_id": "v"}"#).identity(), Identity::Anonymous("v"));
+        assert_eq!(
+            profile(r#"{"email": "a@shop.io", "external_id": "c-1"}"#).identity(),
+            Identity::External("c-1")
+        );
+        assert_eq!(
+            profile(r#"{"phone_number": "+15005550006"}"#).identity(),
+            Identity::Phone("+15005550006")
+        );
+        assert_eq!(
+            profile(r#"{"anonymous_id": "v"}"#).identity(),
+            Identity::Anonymous("v")
+        );
     }
 
     #[test]
     fn two_spellings_of_one_address_are_one_person() {
-        assert_eq!(profile(r#"{"email": "A@Shop.io"}"#).identity(), profile(r#"{"email": "a@shop.io"}"#).identity());
+        assert_eq!(
+            profile(r#"{"email": "A@Shop.io"}"#).identity(),
+            profile(r#"{"email": "a@shop.io"}"#).identity()
+        );
     }
 
     #[test]

@@ -113,7 +113,10 @@ fn check(json: &str) -> Result<(), &'static str> {
                 if depth > CONTAINERS_MAX || objects > LEVELS_MAX {
                     return Err(TOO_DEEP);
                 }
-                open[depth] = Container { is_array: byte == b'[', commas: 0 };
+                open[depth] = Container {
+                    is_array: byte == b'[',
+                    commas: 0,
+                };
             }
             b'}' | b']' => {
                 depth -= 1;
@@ -165,7 +168,11 @@ fn check_string(json: &str, start: usize) -> Result<usize, &'static str> {
 fn check_number(json: &str, start: usize) -> Result<usize, &'static str> {
     let rest = &json.as_bytes()[start..];
     let part_of_number = |byte: &u8| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
-    let end = start + rest.iter().position(|byte| !part_of_number(byte)).unwrap_or(rest.len());
+    let end = start
+        + rest
+            .iter()
+            .position(|byte| !part_of_number(byte))
+            .unwrap_or(rest.len());
     let text = &json[start..end];
     // Up to 18 characters are certain to fit, whatever they are, but for an exponent.
     let fits = if text.contains(['e', 'E']) {

@@ -57,7 +57,11 @@ pub struct Attributes {
     #[serde(default, skip_serializing_if = "Change::is_keep")]
     pub image: Change<Box<str>>,
     /// Where they are; null clears all of it.
-    #[serde(default, skip_serializing_if = "Location::is_empty", deserialize_with = "location")]
+    #[serde(
+        default,
+        skip_serializing_if = "Location::is_empty",
+        deserialize_with = "location"
+    )]
     #[schemars(with = "Option<Location>")]
     pub location: Location,
 }
@@ -96,6 +100,20 @@ pub struct Location {
     /// The IP address.
     #[serde(default, skip_serializing_if = "Change::is_keep")]
     pub ip: Change<Box<str>>,
+}
+
+impl UpsertProfile {
+    /// Creates an upsert that changes nothing yet; set the other fields as needed.
+    pub fn new(profile: ProfileRef) -> Self {
+        Self {
+            profile,
+            attributes: Attributes::default(),
+            properties: None,
+            append: None,
+            unappend: None,
+            unset: Vec::new(),
+        }
+    }
 }
 
 impl Attributes {
@@ -144,17 +162,29 @@ impl Job for UpsertProfile {
             return Err(Invalid::at("/data/profile", message));
         }
         let location = &self.attributes.location;
-        for (name, degrees, most) in [("latitude", &location.latitude, 90.0), ("longitude", &location.longitude, 180.0)] {
-            if degrees.value().is_some_and(|degrees| degrees.as_f64().abs() > most) {
+        for (name, degrees, most) in [
+            ("latitude", &location.latitude, 90.0),
+            ("longitude", &location.longitude, 180.0),
+        ] {
+            if degrees
+                .value()
+                .is_some_and(|degrees| degrees.as_f64().abs() > most)
+            {
                 let pointer = format!("/data/attributes/location/{name}");
-                return Err(Invalid::at(pointer, format!("`{name}` must be from -{most} to {most}")));
+                return Err(Invalid::at(
+                    pointer,
+                    format!("`{name}` must be from -{most} to {most}"),
+                ));
             }
         }
         // Serializing costs little beside the limits themselves, and it cannot forget a field.
         let bytes = serde_json::to_vec(self).map_or(0, |json| json.len());
         if bytes > BYTES_MAX {
-            return Err(Invalid::new(crate::invalid::code::TOO_LARGE, "the profile is larger than 100 KB; send less of it")
-                .with_pointer("/data"));
+            return Err(Invalid::new(
+                crate::invalid::code::TOO_LARGE,
+                "the profile is larger than 100 KB; send less of it",
+            )
+            .with_pointer("/data"));
         }
         Ok(())
     }
@@ -171,7 +201,10 @@ mod tests {
 
     fn refused_at(upsert: &UpsertProfile) -> Option<String> {
         let now = Timestamp::UNIX_EPOCH;
-        upsert.validate(now, now).err().map(|invalid| invalid.pointer().unwrap_or_default().to_owned())
+        upsert
+            .validate(now, now)
+            .err()
+            .map(|invalid| invalid.pointer().unwrap_or_default().to_owned())
     }
 
     #[test]
@@ -193,8 +226,16 @@ mod tests {
 
     #[test]
     fn an_anonymous_visitor_cannot_be_upserted() {
-        assert_eq!(refused_at(&upsert(json!({"profile": {"anonymous_id": "v"}}))).unwrap(), "/data/profile");
-        assert_eq!(refused_at(&upsert(json!({"profile": {"anonymous_id": "v", "email": "a@shop.io"}}))), None);
+        assert_eq!(
+            refused_at(&upsert(json!({"profile": {"anonymous_id": "v"}}))).unwrap(),
+            "/data/profile"
+        );
+        assert_eq!(
+            refused_at(&upsert(
+                json!({"profile": {"anonymous_id": "v", "email": "a@shop.io"}})
+            )),
+            None
+        );
     }
 
     #[test]
@@ -206,7 +247,12 @@ mod tests {
 
     #[test]
     fn a_place_that_is_not_on_earth_is_refused() {
-        let job = upsert(json!({"profile": {"email": "a@shop.io"}, "attributes": {"location": {"latitude": 91}}}));
-        assert_eq!(refused_at(&job).unwrap(), "/data/attributes/location/latitude");
+        let job = upsert(
+            json!({"profile": {"email": "a@shop.io"}, "attributes": {"location": {"latitude": 91}}}),
+        );
+        assert_eq!(
+            refused_at(&job).unwrap(),
+            "/data/attributes/location/latitude"
+        );
     }
 }

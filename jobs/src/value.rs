@@ -12,11 +12,13 @@ use std::fmt;
 
 const EMAIL_RULE: &str =
     "must be an email address: under 100 characters, exactly one @, a dot in the domain, no spaces";
-const PHONE_RULE: &str = "must be a phone number in E.164 form: + and 8 to 15 digits, without spaces";
+const PHONE_RULE: &str =
+    "must be a phone number in E.164 form: + and 8 to 15 digits, without spaces";
 const ID_RULE: &str = "must have 1 to 255 characters";
 const METRIC_RULE: &str = "must have 1 to 127 characters";
 const CURRENCY_RULE: &str = "must be an ISO 4217 code of three upper-case letters, such as EUR";
-pub(crate) const TIME_RULE: &str = "must be an RFC 3339 time with an offset, such as 2026-11-24T09:00:00Z";
+pub(crate) const TIME_RULE: &str =
+    "must be an RFC 3339 time with an offset, such as 2026-11-24T09:00:00Z";
 
 fn check_email(text: &str) -> Result<(), &'static str> {
     let plain = |byte: u8| byte > b' ' && byte != 0x7f;
@@ -33,7 +35,8 @@ fn check_email(text: &str) -> Result<(), &'static str> {
 
 fn check_phone(text: &str) -> Result<(), &'static str> {
     let digits = text.strip_prefix('+').ok_or(PHONE_RULE)?;
-    let valid = (8..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let valid =
+        (8..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
     if valid { Ok(()) } else { Err(PHONE_RULE) }
 }
 
@@ -71,7 +74,9 @@ pub(crate) fn broken_rule(name: &str, text: &str) -> Option<&'static str> {
 }
 
 fn check_timestamp(text: &str) -> Result<(), &'static str> {
-    text.parse::<jiff::Timestamp>().map(|_| ()).map_err(|_| TIME_RULE)
+    text.parse::<jiff::Timestamp>()
+        .map(|_| ())
+        .map_err(|_| TIME_RULE)
 }
 
 struct Checked(fn(&str) -> Result<(), &'static str>);
@@ -211,7 +216,8 @@ pub(crate) fn optional_timestamp<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<jiff::Timestamp>, D::Error> {
     let text = Option::<Cow<'de, str>>::deserialize(deserializer)?;
-    text.map(|text| text.parse().map_err(|_| D::Error::custom(TIME_RULE))).transpose()
+    text.map(|text| text.parse().map_err(|_| D::Error::custom(TIME_RULE)))
+        .transpose()
 }
 
 #[cfg(test)]
@@ -221,11 +227,27 @@ mod tests {
     #[test]
     fn an_address_has_one_at_a_dotted_domain_no_spaces_and_fewer_than_100_characters() {
         let longest = format!("{}@shop.io", "a".repeat(91));
-        for good in ["a@shop.io", "a+b@mail.shop.io", "ü@shop.io", longest.as_str()] {
+        for good in [
+            "a@shop.io",
+            "a+b@mail.shop.io",
+            "ü@shop.io",
+            longest.as_str(),
+        ] {
             assert!(Email::parse(good).is_ok(), "{good}");
         }
         let too_long = format!("{}@shop.io", "a".repeat(92));
-        for bad in ["", "a", "@shop.io", "a@shop", "a@b@shop.io", "a b@shop.io", "a@.io", "a@shop.", "a\t@shop.io", &too_long] {
+        for bad in [
+            "",
+            "a",
+            "@shop.io",
+            "a@shop",
+            "a@b@shop.io",
+            "a b@shop.io",
+            "a@.io",
+            "a@shop.",
+            "a\t@shop.io",
+            &too_long,
+        ] {
             assert!(Email::parse(bad).is_err(), "{bad}");
         }
     }
@@ -235,7 +257,14 @@ mod tests {
         for good in ["+15005550006", "+12345678", "+123456789012345"] {
             assert!(Phone::parse(good).is_ok(), "{good}");
         }
-        for bad in ["15005550006", "+1234567", "+1234567890123456", "+1 500 555 0006", "+1500555000a", ""] {
+        for bad in [
+            "15005550006",
+            "+1234567",
+            "+1234567890123456",
+            "+1 500 555 0006",
+            "+1500555000a",
+            "",
+        ] {
             assert!(Phone::parse(bad).is_err(), "{bad}");
         }
     }
@@ -251,7 +280,11 @@ mod tests {
 
     #[test]
     fn what_identifies_a_person_cannot_be_printed() {
-        let printed = format!("{:?} {:?}", Email::parse("a@shop.io").unwrap(), Phone::parse("+15005550006").unwrap());
+        let printed = format!(
+            "{:?} {:?}",
+            Email::parse("a@shop.io").unwrap(),
+            Phone::parse("+15005550006").unwrap()
+        );
         assert_eq!(printed, "Email(..) Phone(..)");
     }
 }
