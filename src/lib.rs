@@ -1,1 +1,4 @@
-//! klaviyod
+//! klaviyod: the delivery engine between an application and Klaviyo, as a library.
+
+pub mod klaviyo;
+pub mod queue;

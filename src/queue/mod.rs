@@ -1,0 +1,26 @@
+//! Queues on Redis Streams: reading, leases, settling, delayed and dead jobs, and the apalis backend over them.
+//!
+//! A queue knows the envelope of a job, never its payload: which kinds there are it is told. Every move of a job is
+//! one script that Redis runs as a whole. The surprising thing: jobs are settled when the last handle of their lot
+//! is dropped, so that success, error, panic and cancellation share one way out.
+
+mod backend;
+mod connection;
+mod dead;
+mod delayed;
+mod engine;
+mod entry;
+mod leases;
+mod lot;
+mod overview;
+mod read;
+mod settle;
+
+pub use backend::LotBackend;
+pub use connection::{Redis, Unreachable};
+pub use dead::{DeadJob, dead_jobs};
+pub use engine::{Engine, EngineConfig, Route};
+pub use entry::{EntryId, QueuedJob};
+pub use lot::Lot;
+pub use overview::{Overview, overview};
+pub use settle::{Reason, Verdict};

@@ -1,0 +1,138 @@
+//! Reading: a doorbell that claims nothing, then reads as large as there is room.
+//!
+//! An `XREADGROUP` in flight is never cancelled: its reply may already be in our pending list. After an empty read
+//! the doorbell's last seen id becomes the group's place, else other consumers' reads would ring it again and again.
+
+use super::engine::Engine;
+use super::entry::{EntryId, entries_of_read};
+use klaviyo_jobs::Lane;
+use klaviyo_jobs::keys::GROUP;
+use redis::aio::ConnectionManager;
+use redis::streams::StreamInfoGroupsReply;
+use redis::{RedisResult, Value};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::time::{sleep, timeout};
+
+const DOORBELL_MS: u64 = 500;
+const ROOM_PATIENCE: Duration = Duration::from_millis(500);
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(250);
+
+/// Reads until the engine is quiet.
+pub(crate) async fn read(engine: Arc<Engine>, mut doorbell: ConnectionManager, mut redis: ConnectionManager) {
+    let mut reader = Reader { seen: vec![EntryId::ZERO; engine.streams().len()], more: true };
+    while !engine.is_quiet() {
+        if (0..engine.streams().len()).all(|stream| engine.room(stream) == 0) {
+            // The time limit only bounds how late a stop is noticed.
+            drop(timeout(ROOM_PATIENCE, engine.has_room.notified()).await);
+            continue;
+        }
+        match reader.read_once(&engine, &mut doorbell, &mut redis).await {
+            Ok(()) => {}
+            Err(error) if error.code() == Some("NOGROUP") => create_groups(&engine, &mut redis).await,
+            Err(error) => {
+                tracing::warn!(%error, "failed to read; trying again");
+                sleep(PAUSE_AFTER_ERROR).await;
+            }
+        }
+    }
+}
+
+async fn create_groups(engine: &Engine, redis: &mut ConnectionManager) {
+    for stream in engine.streams() {
+        // From 0, never from $: what waited before the group existed is work too.
+        let mut create = redis::cmd("XGROUP");
+        create.arg("CREATE").arg(&stream.key).arg(GROUP).arg("0").arg("MKSTREAM");
+        match create.query_async::<()>(redis).await {
+            Ok(()) => {}
+            Err(error) if error.code() == Some("BUSYGROUP") => {}
+            Err(error) => {
+                tracing::warn!(%error, "failed to create a consumer group; trying again");
+                sleep(PAUSE_AFTER_ERROR).await;
+            }
+        }
+    }
+}
+
+struct Reader {
+    seen: Vec<EntryId>,
+    more: bool,
+}
+
+impl Reader {
+    async fn read_once(
+        &mut self,
+        engine: &Engine,
+        doorbell: &mut ConnectionManager,
+        redis: &mut ConnectionManager,
+    ) -> RedisResult<()> {
+        if !self.more && !self.ring(engine, doorbell).await? {
+            return Ok(());
+        }
+        self.more = false;
+        let mut others_are_empty = true;
+        for (index, stream) in engine.streams().iter().enumerate() {
+            if stream.lane == Lane::Urgent {
+                others_are_empty = true;
+            }
+            let count = engine.room(index);
+            // COUNT 0 would mean "all".
+            if count == 0 || (stream.lane == Lane::Backfill && !others_are_empty) {
+                continue;
+            }
+            let read = self.read_stream(engine, redis, index, count).await?;
+            others_are_empty &= read < count;
+            self.more |= read > 0;
+        }
+        Ok(())
+    }
+
+    async fn ring(&self, engine: &Engine, doorbell: &mut ConnectionManager) -> RedisResult<bool> {
+        let mut bell = redis::cmd("XREAD");
+        bell.arg("COUNT").arg(1).arg("BLOCK").arg(DOORBELL_MS).arg("STREAMS");
+        for stream in engine.streams() {
+            bell.arg(&stream.key);
+        }
+        for seen in &self.seen {
+            bell.arg(seen.to_string());
+        }
+        Ok(bell.query_async::<Value>(doorbell).await? != Value::Nil)
+    }
+
+    async fn read_stream(
+        &mut self,
+        engine: &Engine,
+        redis: &mut ConnectionManager,
+        index: usize,
+        count: usize,
+    ) -> RedisResult<usize> {
+        let stream = &engine.streams()[index];
+        let asked = Instant::now();
+        let reply: Value = redis::cmd("XREADGROUP")
+            .arg("GROUP")
+            .arg(GROUP)
+            .arg(engine.consumer())
+            .arg("COUNT")
+            .arg(count)
+            .arg("STREAMS")
+            .arg(&stream.key)
+            .arg(">")
+            .query_async(redis)
+            .await?;
+        let entries = entries_of_read(reply, index, stream.lane);
+        match entries.last() {
+            Some(last) => self.seen[index] = last.job.id,
+            None => {
+                let info: StreamInfoGroupsReply =
+                    redis::cmd("XINFO").arg("GROUPS").arg(&stream.key).query_async(redis).await?;
+                let place = info.groups.into_iter().find(|group| group.name == GROUP);
+                if let Some(place) = place.and_then(|group| EntryId::parse(&group.last_delivered_id)) {
+                    self.seen[index] = place;
+                }
+            }
+        }
+        let read = entries.len();
+        engine.accept(entries, asked);
+        Ok(read)
+    }
+}

@@ -1,0 +1,169 @@
+//! What becomes of jobs, and the scripts that make it so.
+//!
+//! Delivered is delivered, whoever holds the job now: it is acknowledged and deleted without a fence. Everything else
+//! moves only what this process surely holds.
+
+use super::engine::Engine;
+use super::entry::QueuedJob;
+use rand::Rng;
+use redis::aio::ConnectionManager;
+use redis::{RedisResult, Script};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+/// Ids per script call: Redis serves nobody else meanwhile.
+const CHUNK: usize = 500;
+const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(15 * 60);
+/// A job that needs more attempts than this is dead.
+pub(crate) const ATTEMPTS_MAX: u32 = 20;
+
+/// Why a job is not delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// The stable code, such as `klaviyo.invalid`.
+    pub code: &'static str,
+    /// The HTTP status, where there was one.
+    pub status: Option<u16>,
+    /// What is wrong and what to do.
+    pub detail: Arc<str>,
+    /// Where in the job.
+    pub pointer: Option<Arc<str>>,
+}
+
+impl Reason {
+    /// The handler ended without a verdict.
+    pub(crate) fn abandoned() -> Self {
+        Self {
+            code: "worker.abandoned",
+            status: None,
+            detail: "the handler ended without a verdict; see the log".into(),
+            pointer: None,
+        }
+    }
+}
+
+impl From<&klaviyo_jobs::Invalid> for Reason {
+    fn from(invalid: &klaviyo_jobs::Invalid) -> Self {
+        Self {
+            code: invalid.code(),
+            status: None,
+            detail: invalid.to_string().into(),
+            pointer: invalid.pointer().map(Into::into),
+        }
+    }
+}
+
+/// What becomes of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Klaviyo accepted it: it is deleted.
+    Delivered,
+    /// The attempt counts; again after a random part of 1 s, 2 s, 4 s .. 15 min.
+    Retry(Reason),
+    /// Again after the delay; costs no attempt.
+    Snooze(Duration),
+    /// It goes to the dead letters.
+    Bury(Reason),
+}
+
+pub(crate) type Settlement = Vec<(QueuedJob, Verdict)>;
+
+/// Settles until the engine has nothing in flight any more.
+pub(crate) async fn settle_all(
+    engine: Arc<Engine>,
+    mut redis: ConnectionManager,
+    mut inbox: mpsc::UnboundedReceiver<Settlement>,
+) {
+    while let Some(settlement) = inbox.recv().await {
+        while let Err(error) = settle(&engine, &mut redis, &settlement).await {
+            tracing::warn!(%error, jobs = settlement.len(), "failed to settle; trying again");
+            sleep(Duration::from_millis(250)).await;
+        }
+        engine.release(&settlement);
+    }
+}
+
+async fn settle(engine: &Engine, redis: &mut ConnectionManager, settlement: &Settlement) -> RedisResult<()> {
+    static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("settle.lua")));
+    for (index, stream) in engine.streams().iter().enumerate() {
+        let of_stream = settlement.iter().filter(|(job, _)| job.stream == index);
+        let (delivered, moved): (Vec<_>, Vec<_>) = of_stream.partition(|(_, verdict)| *verdict == Verdict::Delivered);
+        for chunk in delivered.chunks(CHUNK) {
+            let ids: Vec<String> = chunk.iter().map(|(job, _)| job.id.to_string()).collect();
+            let mut pipe = redis::pipe();
+            pipe.cmd("XACK").arg(&stream.key).arg(klaviyo_jobs::keys::GROUP).arg(&ids).ignore();
+            pipe.cmd("XDEL").arg(&stream.key).arg(&ids).ignore();
+            pipe.query_async::<()>(redis).await?;
+        }
+        let moved: Vec<_> = moved.into_iter().filter(|(job, _)| engine.holds(job)).collect();
+        for chunk in moved.chunks(CHUNK) {
+            let mut call = SETTLE.key(&stream.key);
+            call.key(engine.keys().delayed(&stream.queue)).key(engine.keys().dead(&stream.queue));
+            call.arg(klaviyo_jobs::keys::GROUP).arg(engine.consumer()).arg(engine.keys().base());
+            for (job, verdict) in chunk {
+                let move_ = Move::of(job, verdict);
+                call.arg(job.id.to_string()).arg(&job.payload).arg(job.sid.to_string()).arg(move_.attempts);
+                call.arg(job.lane.as_str()).arg(&*job.claim).arg(move_.to).arg(move_.delay_ms);
+                let reason = move_.reason;
+                call.arg(reason.map_or("", |it| it.code));
+                call.arg(reason.and_then(|it| it.status).map(|it| it.to_string()).unwrap_or_default());
+                call.arg(reason.map_or("", |it| &it.detail));
+                call.arg(reason.and_then(|it| it.pointer.as_deref()).unwrap_or_default());
+            }
+            call.invoke_async::<usize>(redis).await?;
+        }
+    }
+    Ok(())
+}
+
+struct Move<'a> {
+    attempts: u32,
+    to: &'static str,
+    delay_ms: u64,
+    reason: Option<&'a Reason>,
+}
+
+impl<'a> Move<'a> {
+    fn of(job: &QueuedJob, verdict: &'a Verdict) -> Self {
+        let attempts = job.attempts + 1;
+        match verdict {
+            Verdict::Delivered => unreachable!("delivered jobs are settled before"),
+            Verdict::Retry(reason) if attempts >= ATTEMPTS_MAX => {
+                Self { attempts, to: "dead", delay_ms: 0, reason: Some(reason) }
+            }
+            Verdict::Retry(reason) => {
+                Self { attempts, to: "later", delay_ms: backoff(job.attempts), reason: Some(reason) }
+            }
+            Verdict::Snooze(delay) => {
+                Self { attempts: job.attempts, to: "later", delay_ms: millis(*delay), reason: None }
+            }
+            Verdict::Bury(reason) => Self { attempts, to: "dead", delay_ms: 0, reason: Some(reason) },
+        }
+    }
+}
+
+/// Full jitter: a random part of an interval that doubles with each attempt.
+fn backoff(attempts: u32) -> u64 {
+    let most = BACKOFF_MAX.min(BACKOFF_FIRST.saturating_mul(1 << attempts.min(20)));
+    rand::rng().random_range(0..=millis(most))
+}
+
+fn millis(delay: Duration) -> u64 {
+    u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_stays_within_the_doubling_interval_and_below_fifteen_minutes() {
+        for attempts in 0..40 {
+            let most = (1000_u64 << attempts.min(20)).min(900_000);
+            assert!(backoff(attempts) <= most, "{attempts}");
+        }
+    }
+}
