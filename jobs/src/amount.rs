@@ -29,6 +29,11 @@ impl Amount {
     }
 
     /// Returns the digits as they were written.
+    pub fn as_raw(&self) -> &RawValue {
+        &self.0
+    }
+
+    /// Returns the number as JSON text.
     pub fn as_str(&self) -> &str {
         self.0.get()
     }

@@ -101,7 +101,8 @@ impl Message {
         })
     }
 
-    /// Checks a whole job in JSON; the options win over what it says. Its `data` is passed on byte for byte.
+    /// Checks a whole job in JSON; the options win over what it says. Its `data` is passed on byte for byte;
+    /// envelope fields that this version does not know are left out.
     ///
     /// # Errors
     /// [`Invalid`] if the job or an option is not acceptable.

@@ -93,6 +93,9 @@ struct Order<'a> {
 
 impl PlaceOrder {
     /// Returns the events of this order that happened `at`: the Placed Order first, then the lines in order.
+    ///
+    /// # Panics
+    /// If the order was never validated and its id leaves no room for the number of a line.
     pub fn events(&self, at: Timestamp) -> Vec<TrackEvent> {
         let mut events = Vec::with_capacity(1 + self.items.len());
         let properties = self.order_properties();

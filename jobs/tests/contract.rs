@@ -45,6 +45,25 @@ fn every_frozen_payload_is_accepted_on_its_queue() {
 }
 
 #[test]
+fn a_damaged_job_is_refused_or_read_but_never_a_panic() {
+    let now = Timestamp::now();
+    let read = |json: &[u8]| {
+        let _ = Envelope::parse(json)
+            .and_then(|envelope| (kind(&envelope.kind)?.check)(&envelope, now));
+    };
+    for (_, json) in frozen() {
+        for place in 0..json.len() {
+            read(&json[..place]);
+            for byte in *b"\"\\{[]},:0-e.u\xff" {
+                let mut damaged = json.clone();
+                damaged[place] = byte;
+                read(&damaged);
+            }
+        }
+    }
+}
+
+#[test]
 fn every_kind_has_a_frozen_payload() {
     for info in kinds() {
         let envelope = wire(&format!("{}.v1.json", info.kind));

@@ -95,7 +95,7 @@ async fn an_upsert_is_unique_only_when_asked() {
     let producer = producer(&server).await;
     let job = UpsertProfile::new(profile());
     let asked = Options {
-        unique_for: Some(Duration::from_secs(60)),
+        unique_for: Some(Duration::from_mins(1)),
         ..id("8")
     };
     for (options, outcomes) in [
