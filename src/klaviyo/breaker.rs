@@ -22,7 +22,7 @@ const SUCCESS_RATE_MIN: f64 = 0.5;
 const SUCCESS_RATE_CALLS_MIN: u32 = 20;
 const SUCCESS_RATE_WINDOW: Duration = Duration::from_secs(30);
 const TRIPPED_MIN: Duration = Duration::from_secs(2);
-const TRIPPED_MAX: Duration = Duration::from_secs(120);
+const TRIPPED_MAX: Duration = Duration::from_mins(2);
 /// Calls in flight right after recovery, doubling up to the second number.
 const RAMP: (u32, u32) = (2, 64);
 /// How soon to ask again while the ramp, or a probe, is busy.
@@ -149,7 +149,7 @@ impl Fuse {
         drop(inner);
         let fuse = self.clone();
         Ok(Pass::new(move |outcome| {
-            fuse.settle(trips, outcome, Instant::now())
+            fuse.settle(trips, outcome, Instant::now());
         }))
     }
 

@@ -22,8 +22,8 @@ use tokio::time::Instant;
 use super::budget::{Wait, WaitReason};
 use super::operation::Limits;
 
-const MINUTE: Duration = Duration::from_secs(60);
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const MINUTE: Duration = Duration::from_mins(1);
+const DAY: Duration = Duration::from_hours(24);
 
 /// The windows of one operation.
 #[derive(Debug)]
@@ -242,7 +242,7 @@ mod tests {
         let mut start = 0;
         let mut most = 0;
         for (end, call) in calls.iter().enumerate() {
-            while *call - calls[start] >= window {
+            while call.saturating_sub(calls[start]) >= window {
                 start += 1;
             }
             most = most.max(end + 1 - start);

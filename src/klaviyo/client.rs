@@ -12,7 +12,7 @@ use reqwest::header::HeaderMap;
 use tokio::time::Instant;
 use url::Url;
 
-use super::answer::{self, Account, ImportErrors, ImportJob, Upserted, classify, outcomes};
+use super::answer::{self, Account, ImportErrors, ImportJob, Upserted};
 use super::breaker::{Breaker, LocalBreaker, Tripped};
 use super::budget::{Budget, BudgetStatus, Permit};
 use super::calls::{CallCounts, Calls};
@@ -23,6 +23,7 @@ use super::operation::Operation;
 use super::profiles::{BulkProfiles, ProfileDocument, profile_document};
 use super::rate_limit::RateLimitHeaders;
 use super::settings::{Settings, SetupError};
+use super::status::{classify, outcomes};
 use super::transport::{HttpTransport, Request, Response, Transport, TransportError};
 
 /// A refusal shorter than this is waited out within [`Client::permit`].

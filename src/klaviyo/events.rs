@@ -7,7 +7,6 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
-use serde_json::Number;
 use serde_json::value::RawValue;
 
 use super::document::{Data, Identifiers, Resource, write};
@@ -24,7 +23,7 @@ pub struct Event<'a> {
     /// When it happened; Klaviyo keeps whole seconds.
     pub time: Timestamp,
     /// Its worth in major units.
-    pub value: Option<&'a Number>,
+    pub value: Option<&'a RawValue>,
     /// The currency of `value`, ISO 4217.
     pub value_currency: Option<&'a str>,
     /// What makes it one event per profile and metric, however often it is sent.
@@ -120,11 +119,10 @@ struct Attributes<'a> {
     metric: Data<Resource<'a, MetricAttributes<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     profile: Option<Data<Resource<'a, Identifiers<'a>>>>,
-    #[serde(serialize_with = "object_or_empty")]
-    properties: Option<&'a RawValue>,
+    properties: Properties<'a>,
     time: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<&'a Number>,
+    value: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     value_currency: Option<&'a str>,
     unique_id: &'a str,
@@ -147,7 +145,7 @@ impl<'a> Attributes<'a> {
         Self {
             metric: Data { data: metric },
             profile: None,
-            properties: event.properties,
+            properties: Properties(event.properties),
             time: event.time,
             value: event.value,
             value_currency: event.value_currency,
@@ -200,14 +198,15 @@ impl Serialize for Events<'_> {
     }
 }
 
-#[expect(clippy::ref_option, reason = "serde passes the field by reference")]
-fn object_or_empty<S: Serializer>(
-    properties: &Option<&RawValue>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match properties {
-        Some(properties) => properties.serialize(serializer),
-        None => serializer.collect_map(std::iter::empty::<((), ())>()),
+/// Properties are required; an event without any has an empty object.
+struct Properties<'a>(Option<&'a RawValue>);
+
+impl Serialize for Properties<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(properties) => properties.serialize(serializer),
+            None => serializer.collect_map(std::iter::empty::<((), ())>()),
+        }
     }
 }
 
@@ -216,7 +215,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn event<'a>(properties: Option<&'a RawValue>, value: Option<&'a Number>) -> Event<'a> {
+    fn event<'a>(properties: Option<&'a RawValue>, value: Option<&'a RawValue>) -> Event<'a> {
         Event {
             metric: "Placed Order",
             profile: Identifiers {
@@ -235,7 +234,7 @@ mod tests {
     #[test]
     fn single_event_is_written_as_the_reference_shows_it() {
         let properties = RawValue::from_string(r#"{"OrderId":"1001"}"#.to_owned()).unwrap();
-        let value = Number::from_f64(9.99).unwrap();
+        let value = RawValue::from_string("9.99".to_owned()).unwrap();
         let written = event_document(&event(Some(&properties), Some(&value)));
         let written: Value = serde_json::from_slice(&written).unwrap();
         let expected = json!({"data": {"type": "event", "attributes": {

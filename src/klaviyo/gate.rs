@@ -115,7 +115,7 @@ impl Gate {
         drop(state);
         let gate = self.clone();
         Ok(Pass::new(move |outcome| {
-            gate.settle(probe, outcome, Instant::now())
+            gate.settle(probe, outcome, Instant::now());
         }))
     }
 

@@ -5,22 +5,20 @@
 //! by several processes needs another [`Budget`]; this one knows of no other caller, except
 //! through the headers of answers.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::bucket::Bucket;
-use super::budget::{Budget, BudgetScale, BudgetStatus, Permit, Wait, WaitReason};
+use super::budget::{Budget, BudgetScale, BudgetStatus, Permit, Wait};
 use super::gate::LOCKED;
-use super::operation::{Limits, Operation};
+use super::operation::Operation;
 use super::rate_limit::RateLimitHeaders;
+use super::slot::{Slot, Waiter};
 
 /// The longest time for which one `Retry-After` closes an operation, unless set otherwise.
-const CLOSED_MAX: Duration = Duration::from_secs(15 * 60);
+const CLOSED_MAX: Duration = Duration::from_mins(15);
 
 /// A [`Budget`] for a process that is alone.
 #[derive(Debug)]
@@ -70,7 +68,7 @@ impl LocalBudget {
         slot.promise(deadline)?;
         let _waiter = Waiter::join(&slot.waiting);
         let Ok(turn) = tokio::time::timeout_at(deadline, slot.turn.acquire()).await else {
-            return Err(slot.wait());
+            return Err(slot.wait(Instant::now()));
         };
         let _turn = turn.expect("this semaphore is never closed");
         loop {
@@ -112,7 +110,7 @@ impl Budget for LocalBudget {
             return;
         }
         if let Some(spent_for) = headers.spent_for() {
-            state.close_until(now + spent_for.min(Duration::from_secs(60)));
+            state.close_until(now + spent_for.min(Duration::from_mins(1)));
         }
         if state.shrink(headers, self.reserve, now) {
             tracing::warn!(
@@ -131,224 +129,12 @@ impl Budget for LocalBudget {
     }
 }
 
-#[derive(Debug)]
-struct Slot {
-    state: Mutex<State>,
-    turn: Semaphore,
-    waiting: AtomicU32,
-}
-
-#[derive(Debug)]
-struct State {
-    /// Limits in effect before and after the reserve; absent when the budget is off.
-    published: Option<Limits>,
-    limits: Option<Limits>,
-    bucket: Option<Bucket>,
-    closed_until: Option<Instant>,
-    minute: LastMinute,
-}
-
-impl Slot {
-    fn new(published: Option<Limits>, reserve: f64) -> Self {
-        let now = Instant::now();
-        let limits = published.map(|limits| limits.scaled(1.0 - reserve));
-        Self {
-            state: Mutex::new(State {
-                published,
-                limits,
-                bucket: limits.map(|limits| Bucket::new(limits, now)),
-                closed_until: None,
-                minute: LastMinute::new(now),
-            }),
-            turn: Semaphore::new(1),
-            waiting: AtomicU32::new(0),
-        }
-    }
-
-    /// Refuses at once whom the deadline would overtake in the queue.
-    fn promise(&self, deadline: Instant) -> Result<(), Wait> {
-        let wait = self.wait();
-        if wait.until > deadline {
-            Err(wait)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Returns when a newcomer would get a permit, behind those who wait already.
-    fn wait(&self) -> Wait {
-        let ahead = self.waiting.load(Ordering::Relaxed);
-        let state = self.state.lock().expect(LOCKED);
-        let now = Instant::now();
-        let (free, reason) = state.next_free(now);
-        let interval = state
-            .bucket
-            .as_ref()
-            .map(Bucket::interval)
-            .unwrap_or_default();
-        Wait {
-            until: free + interval * ahead,
-            reason,
-        }
-    }
-
-    fn try_take(&self, now: Instant) -> Result<(), Wait> {
-        let mut state = self.state.lock().expect(LOCKED);
-        if let Some(until) = state.closed_until.filter(|until| *until > now) {
-            return Err(Wait {
-                until,
-                reason: WaitReason::Closed,
-            });
-        }
-        state.closed_until = None;
-        if let Some(bucket) = &mut state.bucket {
-            bucket.take(now)?;
-        }
-        state.minute.add(now);
-        Ok(())
-    }
-
-    fn permit(self: &Arc<Self>, operation: Operation) -> Permit {
-        let taken = Instant::now();
-        let slot = Arc::clone(self);
-        Permit::returning(operation, move || {
-            let mut state = slot.state.lock().expect(LOCKED);
-            if let Some(bucket) = &mut state.bucket {
-                bucket.give_back();
-            }
-            state.minute.remove(taken);
-        })
-    }
-}
-
-impl State {
-    fn close_until(&mut self, until: Instant) {
-        self.closed_until = self.closed_until.max(Some(until));
-    }
-
-    fn next_free(&self, now: Instant) -> (Instant, WaitReason) {
-        let free = self
-            .bucket
-            .as_ref()
-            .map_or(now, |bucket| bucket.next_free(now));
-        match self.closed_until {
-            Some(until) if until > free => (until, WaitReason::Closed),
-            _ => (free, WaitReason::Minute),
-        }
-    }
-
-    /// Adopts limits that the headers give and that are below ours. Never raises any.
-    fn shrink(&mut self, headers: &RateLimitHeaders, reserve: f64, now: Instant) -> bool {
-        let Some(published) = self.published else {
-            return false;
-        };
-        let least = |ours: u32, window| {
-            headers
-                .window(window)
-                .filter(|limit| *limit > 0)
-                .map_or(ours, |limit| limit.min(ours))
-        };
-        let lower = Limits {
-            burst: least(published.burst, 1),
-            steady: least(published.steady, 60),
-            daily: published.daily.map(|limit| least(limit, 86_400)),
-        };
-        if lower == published {
-            return false;
-        }
-        let limits = lower.scaled(1.0 - reserve);
-        self.published = Some(lower);
-        self.limits = Some(limits);
-        self.bucket = Some(Bucket::new(limits, now));
-        // The new bucket is full, whatever the old one had given: start it a second later.
-        self.close_until(now + Duration::from_secs(1));
-        true
-    }
-
-    fn status(&self, now: Instant) -> BudgetStatus {
-        let closed_until = self.closed_until.filter(|until| *until > now);
-        let free = self
-            .bucket
-            .as_ref()
-            .map_or(u32::MAX, |bucket| bucket.available(now));
-        BudgetStatus {
-            limits: self.limits,
-            available: if closed_until.is_some() { 0 } else { free },
-            used_minute: self.minute.used(now),
-            used_day: self.bucket.as_ref().and_then(|bucket| bucket.used_day(now)),
-            next_free: self.next_free(now).0,
-            closed_until,
-        }
-    }
-}
-
-/// Counts those who wait, so that newcomers know how many are ahead.
-struct Waiter<'a>(&'a AtomicU32);
-
-impl<'a> Waiter<'a> {
-    fn join(waiting: &'a AtomicU32) -> Self {
-        waiting.fetch_add(1, Ordering::Relaxed);
-        Self(waiting)
-    }
-}
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// How many permits were given in each of the last 60 seconds.
-#[derive(Debug)]
-struct LastMinute {
-    epoch: Instant,
-    seconds: [(u64, u32); 60],
-}
-
-impl LastMinute {
-    fn new(epoch: Instant) -> Self {
-        Self {
-            epoch,
-            seconds: [(0, 0); 60],
-        }
-    }
-
-    fn add(&mut self, now: Instant) {
-        let second = self.second(now);
-        let slot = &mut self.seconds[Self::place(second)];
-        if slot.0 != second {
-            *slot = (second, 0);
-        }
-        slot.1 += 1;
-    }
-
-    fn remove(&mut self, taken: Instant) {
-        let second = self.second(taken);
-        let slot = &mut self.seconds[Self::place(second)];
-        if slot.0 == second {
-            slot.1 = slot.1.saturating_sub(1);
-        }
-    }
-
-    fn used(&self, now: Instant) -> u32 {
-        let second = self.second(now);
-        let recent = self.seconds.iter().filter(|(at, _)| at + 60 > second);
-        recent.map(|(_, calls)| calls).sum()
-    }
-
-    fn second(&self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.epoch).as_secs()
-    }
-
-    fn place(second: u64) -> usize {
-        usize::try_from(second % 60).expect("below 60")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::klaviyo::WaitReason;
     use futures::FutureExt;
+    use std::sync::atomic::Ordering;
 
     const M: Operation = Operation::BulkCreateEvents;
 

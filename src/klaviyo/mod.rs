@@ -4,6 +4,33 @@
 //! the transport, then the answer's headers and its classification. Nothing here repeats a call
 //! and nothing here knows why a call is made. A caller awaits a [`Permit`] first, builds its
 //! document while it holds it, and then calls the [`Client`] with both.
+//!
+//! ```
+//! # use std::{sync::Arc, time::Duration};
+//! # use klaviyod::klaviyo::{memory::Memory, *};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let settings = Settings::new("https://a.klaviyo.com".parse()?, "pk_example".into());
+//! let budget = Arc::new(LocalBudget::new(BudgetScale::Real));
+//! // `Client::new` calls over the network instead.
+//! let client = Client::with_transport(settings, budget, Arc::new(Memory::new()))?;
+//!
+//! let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+//! let permit = client.permit(Operation::CreateEvent, deadline).await?;
+//! let event = Event {
+//!     metric: "Placed Order",
+//!     profile: Identifiers { email: Some("a@shop.io"), ..Identifiers::default() },
+//!     properties: None,
+//!     time: "2026-09-04T13:38:55Z".parse()?,
+//!     value: None,
+//!     value_currency: None,
+//!     unique_id: "order-1001",
+//!     backfill: false,
+//! };
+//! client.create_event(permit, &event).await?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod answer;
 mod breaker;
@@ -11,6 +38,8 @@ mod bucket;
 mod budget;
 mod calls;
 mod client;
+#[cfg(test)]
+mod client_tests;
 mod document;
 mod error;
 mod events;
@@ -21,6 +50,8 @@ mod operation;
 mod profiles;
 mod rate_limit;
 mod settings;
+mod slot;
+mod status;
 mod transport;
 
 pub use answer::{Account, ImportError, ImportErrors, ImportJob, Upserted};

@@ -11,7 +11,7 @@ use jiff::fmt::rfc2822;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
 /// No wait that Klaviyo asks for is believed beyond this.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
 
 /// The `RateLimit-*` headers of one answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -49,7 +49,7 @@ impl Settings {
             call_timeout: Duration::from_secs(30),
             response_bytes_max: 16 * 1024 * 1024,
             credentials_probe_every: Duration::from_secs(10),
-            operation_probe_every: Duration::from_secs(60),
+            operation_probe_every: Duration::from_mins(1),
         }
     }
 

@@ -110,7 +110,7 @@ impl HttpTransport {
             .retry(reqwest::retry::never())
             .referer(false)
             .tcp_keepalive(Duration::from_secs(30))
-            .pool_idle_timeout(Duration::from_secs(60));
+            .pool_idle_timeout(Duration::from_mins(1));
         if settings.is_loopback() {
             builder = builder.no_proxy();
         }
