@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::memory::{Answer, Memory};
 use super::{
     BudgetScale, Client, Error, ErrorKind, Event, GateName, Identifiers, LocalBudget, NoAnswer,
-    Operation, Recovery, Settings, WaitReason, bulk_events_document,
+    Operation, Recovery, Settings, SetupError, WaitReason, bulk_events_document,
 };
 
 fn settings(base_url: &str) -> Settings {
@@ -287,6 +287,14 @@ async fn answered_with(answer: &[u8], tune: impl FnOnce(&mut Settings)) -> Resul
         let _ = socket.write_all(answer).await;
     };
     tokio::join!(create_event(&client), server).0
+}
+
+#[tokio::test]
+async fn client_with_tls_starts_and_plain_http_to_another_machine_does_not() {
+    let budget = Arc::new(LocalBudget::new(BudgetScale::Real));
+    assert!(Client::new(settings("https://a.klaviyo.com"), budget.clone()).is_ok());
+    let error = Client::new(settings("http://a.klaviyo.com"), budget).unwrap_err();
+    assert!(matches!(error, SetupError::PlainHttp));
 }
 
 #[tokio::test]

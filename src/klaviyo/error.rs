@@ -235,21 +235,21 @@ impl Error {
     /// Returns a constant word for what happened, safe in logs and labels.
     pub fn reason(&self) -> &'static str {
         match &self.kind {
-            ErrorKind::BadAnswer => "bad_answer",
-            ErrorKind::BreakerOpen { .. } => "breaker_tripped",
-            ErrorKind::BudgetSpent { .. } => "budget_spent",
-            ErrorKind::Conflict { .. } => "conflict",
-            ErrorKind::Forbidden => "forbidden",
-            ErrorKind::GateClosed { .. } => "gate_closed",
-            ErrorKind::Invalid { .. } => "invalid",
-            ErrorKind::NoAnswer { .. } => "no_answer",
-            ErrorKind::NotFound { .. } => "not_found",
-            ErrorKind::RateLimited { .. } => "rate_limited",
-            ErrorKind::Refused { .. } => "refused",
-            ErrorKind::TooLarge => "too_large",
-            ErrorKind::Unauthorized => "unauthorized",
-            ErrorKind::Unavailable { .. } => "unavailable",
-            ErrorKind::Unexpected { .. } => "unexpected",
+            ErrorKind::BadAnswer => "klaviyo.bad_answer",
+            ErrorKind::BreakerOpen { .. } => "klaviyo.breaker_tripped",
+            ErrorKind::BudgetSpent { .. } => "klaviyo.budget_spent",
+            ErrorKind::Conflict { .. } => "klaviyo.conflict",
+            ErrorKind::Forbidden => "klaviyo.forbidden",
+            ErrorKind::GateClosed { .. } => "klaviyo.gate_closed",
+            ErrorKind::Invalid { .. } => "klaviyo.invalid",
+            ErrorKind::NoAnswer { .. } => "klaviyo.no_answer",
+            ErrorKind::NotFound { .. } => "klaviyo.not_found",
+            ErrorKind::RateLimited { .. } => "klaviyo.rate_limited",
+            ErrorKind::Refused { .. } => "klaviyo.refused",
+            ErrorKind::TooLarge => "klaviyo.too_large",
+            ErrorKind::Unauthorized => "klaviyo.unauthorized",
+            ErrorKind::Unavailable { .. } => "klaviyo.unavailable",
+            ErrorKind::Unexpected { .. } => "klaviyo.unexpected",
         }
     }
 

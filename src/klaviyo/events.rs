@@ -22,7 +22,7 @@ pub struct Event<'a> {
     pub properties: Option<&'a RawValue>,
     /// When it happened; Klaviyo keeps whole seconds.
     pub time: Timestamp,
-    /// Its worth in major units.
+    /// Its worth in major units: a JSON number, written with the digits it came with.
     pub value: Option<&'a RawValue>,
     /// The currency of `value`, ISO 4217.
     pub value_currency: Option<&'a str>,

@@ -228,6 +228,9 @@ mod tests {
             assert_eq!(operation.index(), index);
         }
         assert!(Operation::ALL.is_sorted_by_key(|operation| operation.name()));
+        for (index, group) in Group::ALL.into_iter().enumerate() {
+            assert_eq!(group as usize, index);
+        }
     }
 
     #[test]

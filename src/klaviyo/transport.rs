@@ -107,6 +107,7 @@ impl HttpTransport {
             .connect_timeout(settings.connect_timeout)
             .timeout(settings.call_timeout)
             .redirect(reqwest::redirect::Policy::none())
+            // Calls are repeated in one place, and it is not here.
             .retry(reqwest::retry::never())
             .referer(false)
             .tcp_keepalive(Duration::from_secs(30))
