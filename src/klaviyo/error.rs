@@ -232,7 +232,8 @@ impl Error {
         )
     }
 
-    /// Returns a constant word for what happened, safe in logs and labels.
+    /// Returns a constant code for what happened, safe in logs and labels, and told apart from
+    /// codes of other origin by its prefix.
     pub fn reason(&self) -> &'static str {
         match &self.kind {
             ErrorKind::BadAnswer => "klaviyo.bad_answer",

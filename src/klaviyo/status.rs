@@ -114,22 +114,22 @@ mod tests {
     fn every_status_has_its_recovery() {
         let three = Recovery::RetryAfter(Duration::from_secs(3));
         let cases = [
-            (301, "unexpected", Recovery::Retry),
-            (400, "invalid", Recovery::Never),
-            (401, "unauthorized", Recovery::Operator),
-            (403, "forbidden", Recovery::Operator),
-            (404, "not_found", Recovery::Never),
-            (405, "refused", Recovery::Operator),
-            (408, "unavailable", three),
-            (409, "conflict", Recovery::Never),
-            (410, "refused", Recovery::Operator),
-            (413, "too_large", Recovery::Never),
-            (415, "refused", Recovery::Operator),
-            (418, "unexpected", Recovery::Retry),
-            (429, "rate_limited", three),
-            (500, "unavailable", three),
-            (503, "unavailable", three),
-            (524, "unavailable", three),
+            (301, "klaviyo.unexpected", Recovery::Retry),
+            (400, "klaviyo.invalid", Recovery::Never),
+            (401, "klaviyo.unauthorized", Recovery::Operator),
+            (403, "klaviyo.forbidden", Recovery::Operator),
+            (404, "klaviyo.not_found", Recovery::Never),
+            (405, "klaviyo.refused", Recovery::Operator),
+            (408, "klaviyo.unavailable", three),
+            (409, "klaviyo.conflict", Recovery::Never),
+            (410, "klaviyo.refused", Recovery::Operator),
+            (413, "klaviyo.too_large", Recovery::Never),
+            (415, "klaviyo.refused", Recovery::Operator),
+            (418, "klaviyo.unexpected", Recovery::Retry),
+            (429, "klaviyo.rate_limited", three),
+            (500, "klaviyo.unavailable", three),
+            (503, "klaviyo.unavailable", three),
+            (524, "klaviyo.unavailable", three),
         ];
         for (status, reason, recovery) in cases {
             let error = error(&response(status, ""));
