@@ -2,3 +2,5 @@
 
 pub mod klaviyo;
 pub mod queue;
+pub mod services;
+pub mod worker;

@@ -38,6 +38,11 @@ impl Invalid {
         )
     }
 
+    /// Creates the error for a job of the daemon's own that it cannot read.
+    pub fn internal(message: &'static str) -> Self {
+        Self::new("job.internal", message)
+    }
+
     pub(crate) fn new(code: &'static str, message: impl Into<Box<str>>) -> Self {
         Self {
             code,

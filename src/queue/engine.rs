@@ -17,9 +17,9 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::task::TaskTracker;
 
 /// Bytes of jobs one process holds.
-pub const BYTES_IN_FLIGHT_MAX: usize = 64 << 20;
+const BYTES_IN_FLIGHT_MAX: usize = 64 << 20;
 /// Jobs one process holds of one queue: two bulk imports.
-pub const JOBS_IN_FLIGHT_MAX: usize = 20_000;
+const JOBS_IN_FLIGHT_MAX: usize = 20_000;
 /// What one read may bring: Redis serves nobody else meanwhile.
 const BYTES_PER_READ: usize = 4 << 20;
 const JOBS_PER_READ: usize = 1_000;
@@ -32,6 +32,8 @@ pub struct Route {
     pub kind: &'static str,
     /// The queue.
     pub queue: &'static str,
+    /// Whether only the engine itself may write it.
+    pub internal: bool,
 }
 
 /// What an engine needs to know.
@@ -339,7 +341,7 @@ impl Engine {
         }
         let kind = Envelope::parse(&job.payload)?.kind;
         let queue = &self.streams[job.stream].queue;
-        match self.config.routes.iter().position(|route| route.kind == kind && route.queue == *queue) {
+        match self.config.routes.iter().position(|route| route.kind == kind && route.queue == *queue && (!route.internal || job.engine_wrote)) {
             Some(line) => Ok(line),
             None => Err(klaviyo_jobs::kind(&kind)?.on_queue(queue).err().unwrap_or_else(Invalid::no_job_field)),
         }

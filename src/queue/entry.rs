@@ -52,6 +52,8 @@ pub struct QueuedJob {
     pub(crate) id: EntryId,
     pub(crate) stream: usize,
     pub(crate) claim: Box<str>,
+    /// Whether the engine wrote the entry itself: a promotion, a retry, a follow-up.
+    pub(crate) engine_wrote: bool,
 }
 
 /// What one job costs in memory beside its payload.
@@ -92,7 +94,7 @@ fn read_entry(entry: Value, stream: usize, lane: Lane) -> Option<Entry> {
     let Value::Array(mut parts) = entry else { return None };
     let Some(Value::Array(fields)) = parts.pop() else { return None };
     let id = EntryId::parse(&text(parts.pop()?)?)?;
-    let mut job = QueuedJob { payload: Vec::new(), attempts: 0, sid: id, lane, id, stream, claim: Box::default() };
+    let mut job = QueuedJob { payload: Vec::new(), attempts: 0, sid: id, lane, id, stream, claim: Box::default(), engine_wrote: false };
     let mut has_payload = false;
     let mut fields = fields.into_iter();
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
@@ -102,7 +104,10 @@ fn read_entry(entry: Value, stream: usize, lane: Lane) -> Option<Entry> {
                 job.payload = value;
                 has_payload = true;
             }
-            b"n" => job.attempts = parse(&value).unwrap_or(0),
+            b"n" => {
+                job.attempts = parse(&value).unwrap_or(0);
+                job.engine_wrote = true;
+            }
             b"sid" => job.sid = std::str::from_utf8(&value).ok().and_then(EntryId::parse).unwrap_or(id),
             b"claim" => job.claim = String::from_utf8(value).unwrap_or_default().into(),
             _ => {}

@@ -1,0 +1,72 @@
+//! What services put on Redis themselves: internal follow-ups, and dead letters of jobs that were settled before.
+
+use super::settle::Reason;
+use jiff::Timestamp;
+use klaviyo_jobs::{Keys, Lane};
+use redis::aio::ConnectionManager;
+use redis::{RedisResult, cmd};
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// Writes for one account.
+#[derive(Clone)]
+pub struct Outbox {
+    redis: ConnectionManager,
+    keys: Keys,
+}
+
+impl std::fmt::Debug for Outbox {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Outbox({})", self.keys.account())
+    }
+}
+
+impl Outbox {
+    /// Creates the outbox of an account.
+    pub fn new(redis: ConnectionManager, keys: Keys) -> Self {
+        Self { redis, keys }
+    }
+
+    /// Puts an internal job on a queue, to run after `delay`. Tries until Redis takes it: the caller holds leases
+    /// meanwhile, and when they lapse its jobs are delivered again.
+    pub async fn delay(&self, queue: &str, job: &[u8], delay: Duration) {
+        let due = Timestamp::now() + delay;
+        let unique = format!("{:032x}", rand::random::<u128>());
+        let mut member = format!("{unique}:0:{}:::", Lane::Live.as_str()).into_bytes();
+        member.extend_from_slice(job);
+        let mut add = cmd("ZADD");
+        add.arg(self.keys.delayed(queue)).arg(due.as_millisecond()).arg(member);
+        while let Err(error) = add.query_async::<()>(&mut self.redis.clone()).await {
+            tracing::warn!(%error, queue, "failed to write a follow-up; trying again");
+            sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// Writes a dead letter for a job that was accepted and later refused.
+    ///
+    /// # Errors
+    /// Redis' own.
+    pub async fn bury(&self, queue: &str, sid: &str, job: &str, reason: &Reason) -> RedisResult<()> {
+        cmd("XADD")
+            .arg(self.keys.dead(queue))
+            .arg("*")
+            .arg("job")
+            .arg(job)
+            .arg("sid")
+            .arg(sid)
+            .arg("n")
+            .arg(1)
+            .arg("lane")
+            .arg(Lane::Live.as_str())
+            .arg("code")
+            .arg(reason.code)
+            .arg("status")
+            .arg(reason.status.map(|it| it.to_string()).unwrap_or_default())
+            .arg("detail")
+            .arg(&*reason.detail)
+            .arg("pointer")
+            .arg(reason.pointer.as_deref().unwrap_or_default())
+            .query_async(&mut self.redis.clone())
+            .await
+    }
+}

@@ -1,0 +1,150 @@
+//! Sends rows in bulk so that one bad row harms only itself.
+//!
+//! A refusal with a pointer names the offender: it is taken out and the rest leaves again at once. Without one the rows
+//! are halved, for at most [`EXTRA_CALLS_MAX`] calls; what is left then goes singly.
+
+use super::outcome::{Failure, Outcome};
+use super::rows::Ledger;
+use crate::klaviyo::{Client, Error, ErrorDetail, ErrorKind, Operation, Permit};
+use crate::queue::Lot;
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+
+/// Calls beyond the first that one lot may cost.
+const EXTRA_CALLS_MAX: usize = 25;
+/// Up to this many waiting jobs go singly.
+const SINGLY_MAX: usize = 10;
+/// How long one wait for a permit lasts before the state of things is looked at again.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The shortest pause after a refusal by a gate.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+
+/// Rows that can be sent together or one by one.
+pub(crate) trait Rows {
+    const BULK: Operation;
+    const SINGLE: Operation;
+    /// Sends the chosen rows in one call.
+    async fn send(&self, permit: Permit, rows: &[usize]) -> Result<(), Error>;
+    /// Sends one row alone.
+    async fn send_one(&self, permit: Permit, row: usize) -> Result<(), Error>;
+    /// Finds which of the chosen rows a pointer speaks about.
+    fn offenders(&self, rows: &[usize], pointer: &str) -> Vec<usize>;
+}
+
+/// How a lot leaves.
+pub(crate) enum Way {
+    Bulk(Permit),
+    Single(Permit),
+}
+
+/// Waits until the lot may leave: singly while little waits, else with whichever budget is free first.
+pub(crate) async fn way(client: &Client, lot: &Lot, bulk: Operation, single: Operation) -> Way {
+    loop {
+        let deadline = Instant::now() + PATIENCE;
+        let refused = if lot.waiting() <= SINGLY_MAX {
+            match client.try_permit(single) {
+                Some(permit) => return Way::Single(permit),
+                None => either(client, bulk, single, deadline).await,
+            }
+        } else {
+            either(client, bulk, single, deadline).await
+        };
+        match refused {
+            Ok(way) => return way,
+            Err(error) => pause(&error).await,
+        }
+    }
+}
+
+async fn either(client: &Client, bulk: Operation, single: Operation, deadline: Instant) -> Result<Way, Error> {
+    // Both may be cancelled: a permit that is dropped gives back what it took.
+    tokio::select! {
+        biased;
+        permit = client.permit(bulk, deadline) => permit.map(Way::Bulk),
+        permit = client.permit(single, deadline) => permit.map(Way::Single),
+    }
+}
+
+/// Waits for a permit as long as it takes. The jobs stay leased meanwhile, and nothing more is read than fits.
+pub(crate) async fn permit(client: &Client, operation: Operation) -> Permit {
+    loop {
+        match client.permit(operation, Instant::now() + PATIENCE).await {
+            Ok(permit) => return permit,
+            Err(error) => pause(&error).await,
+        }
+    }
+}
+
+async fn pause(error: &Error) {
+    let until = match error.kind() {
+        ErrorKind::BreakerOpen { until } | ErrorKind::BudgetSpent { until, .. } | ErrorKind::GateClosed { until, .. } => *until,
+        _ => Instant::now(),
+    };
+    sleep_until(until.clamp(Instant::now() + PAUSE_MIN, Instant::now() + PATIENCE)).await;
+}
+
+/// Sends all rows, writing what becomes of each into the ledger.
+pub(crate) async fn deliver<R: Rows>(client: &Client, rows: &R, parts: Vec<Vec<usize>>, first: Permit, ledger: &mut Ledger) {
+    let mut parts = parts;
+    parts.reverse();
+    let mut first = Some(first);
+    let mut extra_calls = 0;
+    while let Some(mut part) = parts.pop() {
+        let granted = match first.take() {
+            Some(granted) => granted,
+            None => permit(client, R::BULK).await,
+        };
+        let Err(error) = rows.send(granted, &part).await else {
+            part.iter().for_each(|row| ledger.row(*row, &Outcome::Accepted));
+            continue;
+        };
+        if !matches!(error.kind(), ErrorKind::Invalid { .. } | ErrorKind::TooLarge | ErrorKind::Conflict { .. }) {
+            let failed = Outcome::Failed(Failure::of(&error));
+            part.iter().for_each(|row| ledger.row(*row, &failed));
+            continue;
+        }
+        let offenders = offenders(rows, &part, error.details());
+        extra_calls += 1;
+        if !offenders.is_empty() {
+            for (row, detail) in &offenders {
+                ledger.row(*row, &Outcome::Failed(Failure::with_detail(&error, Some(*detail))));
+            }
+            part.retain(|row| !offenders.iter().any(|(offender, _)| offender == row));
+            if !part.is_empty() {
+                parts.push(part);
+            }
+        } else if part.len() == 1 {
+            ledger.row(part[0], &Outcome::Failed(Failure::of(&error)));
+        } else if extra_calls <= EXTRA_CALLS_MAX {
+            let second = part.split_off(part.len() / 2);
+            parts.push(second);
+            parts.push(part);
+        } else {
+            for row in part {
+                let granted = permit(client, R::SINGLE).await;
+                deliver_one(rows, row, granted, ledger).await;
+            }
+        }
+    }
+}
+
+/// Sends one row alone.
+pub(crate) async fn deliver_one<R: Rows>(rows: &R, row: usize, granted: Permit, ledger: &mut Ledger) {
+    let outcome = match rows.send_one(granted, row).await {
+        Ok(()) => Outcome::Accepted,
+        Err(error) => Outcome::Failed(Failure::of(&error)),
+    };
+    ledger.row(row, &outcome);
+}
+
+fn offenders<'e, R: Rows>(rows: &R, part: &[usize], details: &'e [ErrorDetail]) -> Vec<(usize, &'e ErrorDetail)> {
+    let mut found: Vec<(usize, &ErrorDetail)> = Vec::new();
+    for detail in details {
+        for row in detail.pointer.iter().flat_map(|pointer| rows.offenders(part, pointer)) {
+            if !found.iter().any(|(known, _)| *known == row) {
+                found.push((row, detail));
+            }
+        }
+    }
+    found
+}

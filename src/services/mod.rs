@@ -1,0 +1,27 @@
+//! The rules: which jobs become which calls, and what an answer means for each job.
+//!
+//! Services report [`Outcome`]s; what becomes of a job is decided in `worker::verdict` alone.
+
+mod bulk;
+mod events;
+mod follow_up;
+mod merge;
+pub mod operations;
+mod outcome;
+mod profiles;
+mod received;
+mod rows;
+
+pub use events::Events;
+pub use outcome::{Failure, Outcome};
+pub use follow_up::FollowImport;
+pub use profiles::Profiles;
+
+/// All services of one account.
+#[derive(Debug)]
+pub struct Services {
+    /// Events.
+    pub events: Events,
+    /// Profiles.
+    pub profiles: Profiles,
+}

@@ -1,0 +1,196 @@
+//! Profiles: upserts of one identity merged, single or in bulk, and imports followed to their end.
+//!
+//! "Accepted" is not "applied": Klaviyo refuses single rows of an import after its 202. So a follow-up job with the
+//! accepted envelopes is put on Redis *before* the lot is settled; a crash between the two repeats a harmless upsert.
+
+use super::bulk::{Rows, Way, deliver, deliver_one, permit, way};
+use super::outcome::{Failure, Outcome};
+use super::received::Received;
+use super::rows::Ledger;
+use crate::klaviyo::{Client, Error, ImportError, Operation, Permit, ProfileDocument, bulk_profiles_document, row_of_pointer};
+use crate::queue::{Lot, Outbox, QueuedJob, Reason};
+use crate::services::follow_up::FollowUp;
+use crate::services::merge::MergedProfile;
+use jiff::Timestamp;
+use klaviyo_jobs::{Identity, Job, UpsertProfile};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Klaviyo takes no more profiles in one call.
+const PROFILES_MAX: usize = 10_000;
+/// Payload bytes of one call.
+const BYTES_MAX: usize = 4_000_000;
+/// How long an import may stay unfinished: Klaviyo forgets it then.
+const FOLLOW_MAX: Duration = Duration::from_hours(7 * 24);
+const POLL_MAX: Duration = Duration::from_mins(10);
+
+/// The service of profiles.
+#[derive(Debug)]
+pub struct Profiles {
+    client: Arc<Client>,
+    outbox: Outbox,
+    poll_first: Duration,
+}
+
+impl Profiles {
+    /// Creates the service; imports are looked at after `poll_first`, then ever more rarely.
+    pub fn new(client: Arc<Client>, outbox: Outbox, poll_first: Duration) -> Self {
+        Self { client, outbox, poll_first }
+    }
+
+    /// Delivers a lot of `profile.upsert`.
+    pub async fn upsert(&self, lot: &Lot) -> Vec<Outcome> {
+        let way = way(&self.client, lot, Operation::BulkImportProfiles, Operation::CreateOrUpdateProfile).await;
+        let now = Timestamp::now();
+        let queued = match &way {
+            Way::Bulk(_) => lot.seal(PROFILES_MAX, BYTES_MAX),
+            Way::Single(_) => lot.seal(1, BYTES_MAX),
+        };
+        let mut ledger = Ledger::new(queued.len());
+        let mut received = Vec::with_capacity(queued.len());
+        for (index, job) in queued.iter().enumerate() {
+            match Received::<UpsertProfile>::decode(job, lot.queue(), now) {
+                Ok(it) => received.push((index, it)),
+                Err(outcome) => ledger.job(index, outcome),
+            }
+        }
+        let rows = merge(received, &mut ledger);
+        if rows.is_empty() {
+            return ledger.close();
+        }
+        let jobs_of_row = (0..rows.len()).map(|row| ledger.jobs(row).to_vec()).collect();
+        let batch = Batch { profiles: self, rows, jobs_of_row, queued };
+        match way {
+            Way::Bulk(granted) => {
+                deliver(&self.client, &batch, vec![(0..batch.rows.len()).collect()], granted, &mut ledger).await;
+            }
+            Way::Single(granted) => deliver_one(&batch, 0, granted, &mut ledger).await,
+        }
+        ledger.close()
+    }
+
+    /// Looks how far an import is; buries the rows that Klaviyo refused.
+    pub async fn follow_import(&self, lot: &Lot) -> Vec<Outcome> {
+        let granted = permit(&self.client, Operation::GetBulkImportProfilesJob).await;
+        let mut outcomes = Vec::new();
+        let mut granted = Some(granted);
+        for queued in lot.seal(1, BYTES_MAX) {
+            let granted = granted.take().expect("a sealed lot of one has one job");
+            outcomes.push(self.follow(queued, granted, lot.queue()).await);
+        }
+        outcomes
+    }
+
+    async fn follow(&self, queued: &QueuedJob, granted: Permit, queue: &str) -> Outcome {
+        let follow_up = match FollowUp::parse(&queued.payload) {
+            Ok(follow_up) => follow_up,
+            Err(invalid) => return Outcome::Invalid(invalid),
+        };
+        let job = match self.client.get_bulk_import_profiles_job(granted, &follow_up.import_id).await {
+            Ok(job) => job,
+            Err(error) => return Outcome::Failed(Failure::of(&error)),
+        };
+        if !matches!(job.status.as_str(), "complete" | "cancelled") {
+            let age = Timestamp::now().duration_since(queued.sid.time()).unsigned_abs();
+            if age > FOLLOW_MAX {
+                return Outcome::Expired;
+            }
+            return Outcome::Later(age.clamp(self.poll_first, POLL_MAX));
+        }
+        if job.failed_count == 0 {
+            return Outcome::Accepted;
+        }
+        match self.bury_refused(&follow_up, queue).await {
+            Ok(()) => Outcome::Accepted,
+            Err(outcome) => outcome,
+        }
+    }
+
+    async fn bury_refused(&self, follow_up: &FollowUp, queue: &str) -> Result<(), Outcome> {
+        let mut next: Option<String> = None;
+        loop {
+            let granted = permit(&self.client, Operation::GetErrorsForBulkImportProfilesJob).await;
+            let page = self
+                .client
+                .get_errors_for_bulk_import_profiles_job(granted, &follow_up.import_id, next.as_deref())
+                .await
+                .map_err(|error| Outcome::Failed(Failure::of(&error)))?;
+            for refused in &page.rows {
+                let row = row_of(refused, follow_up);
+                let Some(row) = row else {
+                    tracing::warn!("an import refused a row that matches none of ours");
+                    continue;
+                };
+                for (sid, payload) in &row.jobs {
+                    let buried = self.outbox.bury(queue, sid, payload.get(), &reason(refused)).await;
+                    buried.map_err(|_| Outcome::Later(Duration::from_secs(5)))?;
+                }
+            }
+            match page.next {
+                Some(link) => next = Some(link),
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+fn reason(refused: &ImportError) -> Reason {
+    Reason {
+        code: "klaviyo.import_refused",
+        status: None,
+        detail: refused.detail.as_deref().or(refused.title.as_deref()).unwrap_or("Klaviyo refused the row").into(),
+        pointer: refused.pointer.as_deref().map(Into::into),
+    }
+}
+
+fn row_of<'f>(refused: &ImportError, follow_up: &'f FollowUp) -> Option<&'f super::follow_up::FollowedRow> {
+    let by_pointer = refused.pointer.as_deref().and_then(row_of_pointer).and_then(|(row, _)| follow_up.rows.get(row));
+    by_pointer.or_else(|| follow_up.row_of_payload(refused.original_payload.as_ref()?))
+}
+
+/// Merges the upserts of one identity field by field, the later `at` winning.
+fn merge(mut received: Vec<(usize, Received<UpsertProfile>)>, ledger: &mut Ledger) -> Vec<MergedProfile> {
+    received.sort_by_key(|(_, it)| it.at);
+    let mut rows: Vec<MergedProfile> = Vec::new();
+    let mut row_of: HashMap<Identity<'_>, usize> = HashMap::with_capacity(received.len());
+    for (job, it) in &received {
+        if let Some(row) = row_of.get(&it.job.profile.identity()) {
+            rows[*row].merge(&it.job);
+            ledger.share_row(*row, *job);
+        } else {
+            row_of.insert(it.job.profile.identity(), ledger.add_row(*job));
+            rows.push(MergedProfile::of(&it.job));
+        }
+    }
+    rows
+}
+
+struct Batch<'a> {
+    profiles: &'a Profiles,
+    rows: Vec<MergedProfile>,
+    jobs_of_row: Vec<Vec<usize>>,
+    queued: &'a [QueuedJob],
+}
+
+impl Rows for Batch<'_> {
+    const BULK: Operation = Operation::BulkImportProfiles;
+    const SINGLE: Operation = Operation::CreateOrUpdateProfile;
+
+    async fn send(&self, permit: Permit, rows: &[usize]) -> Result<(), Error> {
+        let documents: Vec<ProfileDocument<'_>> = rows.iter().map(|row| self.rows[*row].document()).collect();
+        let import = self.profiles.client.bulk_import_profiles(permit, bulk_profiles_document(&documents, None)).await?;
+        let jobs_of = |row: &usize| self.jobs_of_row[*row].iter().map(|job| &self.queued[*job]).collect();
+        let follow_up = FollowUp::json(&import.id, rows.iter().map(jobs_of).collect());
+        self.profiles.outbox.delay(UpsertProfile::QUEUE, &follow_up, self.profiles.poll_first).await;
+        Ok(())
+    }
+
+    async fn send_one(&self, permit: Permit, row: usize) -> Result<(), Error> {
+        self.profiles.client.create_or_update_profile(permit, &self.rows[row].document()).await.map(drop)
+    }
+
+    fn offenders(&self, rows: &[usize], pointer: &str) -> Vec<usize> {
+        row_of_pointer(pointer).and_then(|(row, _)| rows.get(row)).copied().into_iter().collect()
+    }
+}
