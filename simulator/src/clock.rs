@@ -35,17 +35,23 @@ impl Moment {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     started: Instant,
+    started_at: Moment,
 }
 
 impl Clock {
     pub(crate) fn start() -> Self {
         Self {
             started: Instant::now(),
+            started_at: Moment(Timestamp::now().as_millisecond()),
         }
     }
 
     pub(crate) fn now(self) -> Moment {
-        Moment(Timestamp::now().as_millisecond())
+        let now = self
+            .started_at
+            .0
+            .saturating_add(i64::try_from(self.since_start().as_millis()).unwrap_or(i64::MAX));
+        Moment(now)
     }
 
     pub(crate) fn since_start(self) -> Duration {

@@ -6,11 +6,11 @@ use crate::clock::Moment;
 use crate::query::Query;
 use crate::state::profiles::Profile;
 
-pub(crate) fn collection(data: Vec<Value>, links: Value) -> Value {
+pub(crate) fn collection(data: &[Value], links: &Value) -> Value {
     json!({ "data": data, "links": links })
 }
 
-pub(crate) fn single(data: Value) -> Value {
+pub(crate) fn single(data: &Value) -> Value {
     let link = data["links"]["self"].clone();
     json!({ "data": data, "links": {"self": link} })
 }

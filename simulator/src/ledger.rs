@@ -28,7 +28,7 @@ pub struct Stats {
     pub profiles: u64,
     /// Events accepted and kept track of, repeats included.
     pub events: u64,
-    /// Distinct (profile, metric, unique_id).
+    /// Distinct (profile, metric, `unique_id`).
     pub distinct_events: u64,
     /// Events accepted and dropped: test addresses, unknown profile ids.
     pub dropped_events: u64,

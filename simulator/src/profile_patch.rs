@@ -76,7 +76,7 @@ impl ProfilePatch {
         match document.remove("meta") {
             None | Some(Value::Null) => {}
             Some(meta) if meta_place == MetaPlace::Beside => {
-                patch.take_meta(meta).map_err(|p| p.under("/meta"))?
+                patch.take_meta(meta).map_err(|p| p.under("/meta"))?;
             }
             Some(_) => return Err(Problem::unknown_field("/meta", "meta", "profile")),
         }
@@ -154,7 +154,7 @@ impl ProfilePatch {
                 refuse_long_strings(&self.properties, &pointer)?;
             }
             "meta" if meta_place == MetaPlace::Inside => {
-                self.take_meta(value).map_err(|p| p.under(&pointer))?
+                self.take_meta(value).map_err(|p| p.under(&pointer))?;
             }
             "subscriptions" => {
                 return Err(Problem::invalid(

@@ -133,12 +133,15 @@ impl Budget {
 
     fn standing(&self, now: Moment) -> Standing {
         let burst = &self.windows[0];
-        let mut limit = burst.limit.to_string();
-        for window in &self.windows {
-            limit.push_str(&format!(", {};w={}", window.limit, window.seconds));
-        }
+        let windows = self
+            .windows
+            .iter()
+            .map(|window| format!("{};w={}", window.limit, window.seconds));
+        let parts: Vec<String> = std::iter::once(burst.limit.to_string())
+            .chain(windows)
+            .collect();
         Standing {
-            limit,
+            limit: parts.join(", "),
             remaining: burst.limit.saturating_sub(burst.admitted),
             reset_s: (burst.end_ms() - now.0) / 1000,
         }

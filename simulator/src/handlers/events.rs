@@ -167,7 +167,7 @@ fn profile_of(raw: Option<&RawValue>, meta_place: MetaPlace) -> Result<ProfilePa
     patch.map_err(|problem| problem.under("/attributes/profile/data"))
 }
 
-/// Refuses a unique_id that appears twice for the same profile and metric.
+/// Refuses a `unique_id` that appears twice for the same profile and metric.
 fn refuse_repeated_ids(groups: &[CheckedGroup<'_>], profiles: &Profiles) -> Result<(), Problem> {
     let mut strangers: HashMap<&str, usize> = HashMap::new();
     let mut seen = HashSet::new();
@@ -254,7 +254,7 @@ pub(super) fn get_event(call: &Call<'_>) -> Result<Reply, Refusal> {
         return Err(Problem::not_found("event", call.id).into());
     };
     let row = event.document(&state.profiles, &state.events, call.base_url);
-    Ok(Reply::read(document::single(row)))
+    Ok(Reply::read(document::single(&row)))
 }
 
 pub(super) fn get_events(call: &Call<'_>) -> Result<Reply, Refusal> {
@@ -295,11 +295,11 @@ pub(super) fn get_events(call: &Call<'_>) -> Result<Reply, Refusal> {
     }
     let (events, more) = page.cut(events.into_iter());
     let included = included(&events, &state, call);
-    let rows = events
+    let rows: Vec<Value> = events
         .iter()
         .map(|event| event.document(&state.profiles, &state.events, call.base_url))
         .collect();
-    let mut answer = document::collection(rows, page.links(&call.url(), call.query, more));
+    let mut answer = document::collection(&rows, &page.links(&call.url(), call.query, more));
     if call.query.get("include").is_some() {
         answer["included"] = included;
     }

@@ -36,7 +36,7 @@ pub(super) fn create_list(call: &Call<'_>) -> Result<Reply, Refusal> {
     let list = state
         .lists
         .create(name, opt_in_process.to_owned(), call.now);
-    let body = Some(document::single(list.document(false, call.base_url)));
+    let body = Some(document::single(&list.document(false, call.base_url)));
     Ok(Reply {
         status: 201,
         body,
@@ -57,8 +57,8 @@ pub(super) fn get_lists(call: &Call<'_>) -> Result<Reply, Refusal> {
         .filter(|list| is_named(&filters, &list.id, &list.name));
     let (rows, more) = page.cut(rows.map(|list| list.document(false, call.base_url)));
     Ok(Reply::read(document::collection(
-        rows,
-        page.links(&call.url(), call.query, more),
+        &rows,
+        &page.links(&call.url(), call.query, more),
     )))
 }
 
@@ -69,7 +69,7 @@ pub(super) fn get_list(call: &Call<'_>) -> Result<Reply, Refusal> {
     };
     let with_count = call.query.has("additional-fields[list]", "profile_count");
     Ok(Reply::read(document::single(
-        list.document(with_count, call.base_url),
+        &list.document(with_count, call.base_url),
     )))
 }
 
@@ -86,8 +86,8 @@ pub(super) fn get_segments(call: &Call<'_>) -> Result<Reply, Refusal> {
         .filter(|segment| is_named(&filters, &segment.id, &segment.name));
     let (rows, more) = page.cut(rows.map(|segment| segment.document(None, call.base_url)));
     Ok(Reply::read(document::collection(
-        rows,
-        page.links(&call.url(), call.query, more),
+        &rows,
+        &page.links(&call.url(), call.query, more),
     )))
 }
 
@@ -107,7 +107,7 @@ pub(super) fn get_segment(call: &Call<'_>) -> Result<Reply, Refusal> {
             .count()
     };
     Ok(Reply::read(document::single(
-        segment.document(with_count.then(count), call.base_url),
+        &segment.document(with_count.then(count), call.base_url),
     )))
 }
 
@@ -196,8 +196,8 @@ pub(super) fn get_profile_ids_for_list(call: &Call<'_>) -> Result<Reply, Refusal
         .map(|(key, _)| json!({"type": "profile", "id": state.profiles.get(*key).id}));
     let (rows, more) = page.cut(rows);
     Ok(Reply::read(document::collection(
-        rows,
-        page.links(&call.url(), call.query, more),
+        &rows,
+        &page.links(&call.url(), call.query, more),
     )))
 }
 
@@ -243,10 +243,10 @@ fn members(
         document::member(state.profiles.get(key), joined, call.query, call.base_url)
     };
     let (rows, more) = page.cut(rows.into_iter());
-    let rows = rows.into_iter().map(document).collect();
+    let rows: Vec<Value> = rows.into_iter().map(document).collect();
     Ok(Reply::read(document::collection(
-        rows,
-        page.links(&call.url(), call.query, more),
+        &rows,
+        &page.links(&call.url(), call.query, more),
     )))
 }
 

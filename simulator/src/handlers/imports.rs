@@ -55,7 +55,7 @@ pub(super) fn bulk_import_profiles(call: &Call<'_>) -> Result<Reply, Refusal> {
     let job = state
         .imports
         .queue(rows, list_ids, call.import_delay, call.now);
-    let body = Some(document::single(job.document(call.now, call.base_url)));
+    let body = Some(document::single(&job.document(call.now, call.base_url)));
     Ok(Reply {
         status: 202,
         body,
@@ -73,7 +73,7 @@ fn check_rows(profiles: &[&RawValue]) -> Result<Vec<ImportRow>, Refusal> {
                 payload: raw.get().into(),
             }),
             Err(problem) => {
-                problems.push(problem.under(&format!("/data/attributes/profiles/data/{place}")))
+                problems.push(problem.under(&format!("/data/attributes/profiles/data/{place}")));
             }
         }
         if problems.len() == PROBLEMS_MAX {
@@ -113,7 +113,7 @@ pub(super) fn get_job(call: &Call<'_>) -> Result<Reply, Refusal> {
         return Err(Problem::not_found("job", call.id).into());
     };
     Ok(Reply::read(document::single(
-        job.document(call.now, call.base_url),
+        &job.document(call.now, call.base_url),
     )))
 }
 
@@ -125,7 +125,7 @@ pub(super) fn get_errors(call: &Call<'_>) -> Result<Reply, Refusal> {
     };
     let (rows, more) = page.cut(job.errors.iter().cloned());
     Ok(Reply::read(document::collection(
-        rows,
-        page.links(&call.url(), call.query, more),
+        &rows,
+        &page.links(&call.url(), call.query, more),
     )))
 }

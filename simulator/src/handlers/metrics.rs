@@ -22,8 +22,8 @@ pub(super) fn get_metrics(call: &Call<'_>) -> Result<Reply, Refusal> {
     let metrics = state.events.metrics().iter().filter(|_| is_asked);
     let (rows, more) = page.cut(metrics.map(|metric| metric.document(call.base_url)));
     Ok(Reply::read(document::collection(
-        rows,
-        page.links(&call.url(), call.query, more),
+        &rows,
+        &page.links(&call.url(), call.query, more),
     )))
 }
 
@@ -38,6 +38,6 @@ pub(super) fn get_metric(call: &Call<'_>) -> Result<Reply, Refusal> {
         return Err(Problem::not_found("metric", call.id).into());
     };
     Ok(Reply::read(document::single(
-        metric.document(call.base_url),
+        &metric.document(call.base_url),
     )))
 }

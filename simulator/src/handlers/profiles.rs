@@ -26,7 +26,7 @@ pub(super) fn create_or_update_profile(call: &Call<'_>) -> Result<Reply, Refusal
             let key = state.profiles.create(&patch, call.now);
             Ok(written(201, key, &state, call))
         }
-        Err(conflict) => Err(refused(conflict, &patch, &state.profiles).into()),
+        Err(conflict) => Err(refused(&conflict, &patch, &state.profiles).into()),
     }
 }
 
@@ -44,8 +44,8 @@ pub(super) fn create_profile(call: &Call<'_>) -> Result<Reply, Refusal> {
             let key = state.profiles.create(&patch, call.now);
             Ok(written(201, key, &state, call))
         }
-        Ok(Some(key)) => Err(refused(Conflict::Duplicate(key), &patch, &state.profiles).into()),
-        Err(conflict) => Err(refused(conflict, &patch, &state.profiles).into()),
+        Ok(Some(key)) => Err(refused(&Conflict::Duplicate(key), &patch, &state.profiles).into()),
+        Err(conflict) => Err(refused(&conflict, &patch, &state.profiles).into()),
     }
 }
 
@@ -65,7 +65,7 @@ pub(super) fn update_profile(call: &Call<'_>) -> Result<Reply, Refusal> {
     state
         .profiles
         .resolve(&patch)
-        .map_err(|conflict| refused(conflict, &patch, &state.profiles))?;
+        .map_err(|conflict| refused(&conflict, &patch, &state.profiles))?;
     state.profiles.apply(key, &patch, call.now);
     Ok(written(200, key, &state, call))
 }
@@ -76,7 +76,7 @@ pub(super) fn get_profile(call: &Call<'_>) -> Result<Reply, Refusal> {
         return Err(Problem::not_found("profile", call.id).into());
     };
     let row = document::profile(state.profiles.get(key), call.query, call.base_url);
-    Ok(Reply::read(document::single(row)))
+    Ok(Reply::read(document::single(&row)))
 }
 
 pub(super) fn get_profiles(call: &Call<'_>) -> Result<Reply, Refusal> {
@@ -103,8 +103,8 @@ pub(super) fn get_profiles(call: &Call<'_>) -> Result<Reply, Refusal> {
         .into_iter()
         .map(|key| document::profile(state.profiles.get(key), call.query, call.base_url));
     Ok(Reply::read(document::collection(
-        rows.collect(),
-        page.links(&call.url(), call.query, more),
+        &rows.collect::<Vec<_>>(),
+        &page.links(&call.url(), call.query, more),
     )))
 }
 
@@ -164,14 +164,14 @@ fn written(status: u16, key: ProfileKey, state: &State, call: &Call<'_>) -> Repl
     let row = document::profile(state.profiles.get(key), call.query, call.base_url);
     Reply {
         status,
-        body: Some(document::single(row)),
+        body: Some(document::single(&row)),
         rows: 1,
     }
 }
 
-fn refused(conflict: Conflict, patch: &ProfilePatch, profiles: &Profiles) -> Problem {
+fn refused(conflict: &Conflict, patch: &ProfilePatch, profiles: &Profiles) -> Problem {
     match conflict {
-        Conflict::Duplicate(key) => Problem::duplicate_profile(&profiles.get(key).id),
+        Conflict::Duplicate(key) => Problem::duplicate_profile(&profiles.get(*key).id),
         Conflict::UnknownId => {
             Problem::not_found("profile", patch.id.as_deref().unwrap_or_default())
         }

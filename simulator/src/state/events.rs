@@ -1,6 +1,6 @@
 //! Events and the metrics they are of.
 //!
-//! All events are counted, but only the newest are kept. Repeats are recognised by a 64-bit hash of the unique_id
+//! All events are counted, but only the newest are kept. Repeats are recognised by a 64-bit hash of the `unique_id`
 //! per profile and metric: among a hundred million events of one profile and metric one false repeat is unlikely.
 
 use std::collections::{HashMap, HashSet, VecDeque};

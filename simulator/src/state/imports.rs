@@ -13,7 +13,7 @@ use crate::clock::Moment;
 use crate::problem::{Problem, format_uuid};
 use crate::profile_patch::ProfilePatch;
 
-const EXPIRES_AFTER: Duration = Duration::from_secs(7 * 86_400);
+const EXPIRES_AFTER: Duration = Duration::from_hours(7 * 24);
 
 #[derive(Debug, Default)]
 pub(crate) struct Imports {

@@ -298,7 +298,7 @@ mod tests {
     use super::*;
     use crate::profile_patch::MetaPlace;
 
-    fn patch(attributes: Value) -> ProfilePatch {
+    fn patch(attributes: &Value) -> ProfilePatch {
         ProfilePatch::parse(
             json!({"type": "profile", "attributes": attributes}),
             MetaPlace::Beside,
@@ -310,10 +310,10 @@ mod tests {
     fn a_known_email_with_a_new_phone_number_changes_the_phone_number() {
         let mut profiles = Profiles::default();
         let key = profiles.create(
-            &patch(json!({"email": "A@shop.io", "phone_number": "+15005550006"})),
+            &patch(&json!({"email": "A@shop.io", "phone_number": "+15005550006"})),
             Moment(0),
         );
-        let change = patch(json!({"email": "a@shop.io", "phone_number": "+15005550007"}));
+        let change = patch(&json!({"email": "a@shop.io", "phone_number": "+15005550007"}));
         assert_eq!(profiles.resolve(&change), Ok(Some(key)));
         profiles.apply(key, &change, Moment(1));
         assert_eq!(
@@ -326,9 +326,9 @@ mod tests {
     #[test]
     fn identifiers_of_two_profiles_are_a_conflict() {
         let mut profiles = Profiles::default();
-        profiles.create(&patch(json!({"email": "a@shop.io"})), Moment(0));
-        let second = profiles.create(&patch(json!({"external_id": "2"})), Moment(0));
-        let both = patch(json!({"email": "a@shop.io", "external_id": "2"}));
+        profiles.create(&patch(&json!({"email": "a@shop.io"})), Moment(0));
+        let second = profiles.create(&patch(&json!({"external_id": "2"})), Moment(0));
+        let both = patch(&json!({"email": "a@shop.io", "external_id": "2"}));
         assert_eq!(profiles.resolve(&both), Err(Conflict::Duplicate(second)));
     }
 
@@ -336,10 +336,10 @@ mod tests {
     fn properties_are_merged_by_key_and_patched_as_lists() {
         let mut profiles = Profiles::default();
         let key = profiles.create(
-            &patch(json!({"email": "a@shop.io", "properties": {"a": 1, "skus": "x"}})),
+            &patch(&json!({"email": "a@shop.io", "properties": {"a": 1, "skus": "x"}})),
             Moment(0),
         );
-        let mut change = patch(json!({"properties": {"b": 2}}));
+        let mut change = patch(&json!({"properties": {"b": 2}}));
         change.append.insert("skus".to_owned(), json!(["y", "z"]));
         change.unappend.insert("skus".to_owned(), json!("x"));
         change.unset.push("a".to_owned());
@@ -354,10 +354,10 @@ mod tests {
     fn null_clears_an_identifier_and_frees_it() {
         let mut profiles = Profiles::default();
         let key = profiles.create(
-            &patch(json!({"email": "a@shop.io", "external_id": "1"})),
+            &patch(&json!({"email": "a@shop.io", "external_id": "1"})),
             Moment(0),
         );
-        profiles.apply(key, &patch(json!({"external_id": null})), Moment(1));
+        profiles.apply(key, &patch(&json!({"external_id": null})), Moment(1));
         assert_eq!(profiles.get(key).external_id, None);
         assert_eq!(profiles.find("external_id", "1"), None);
     }
