@@ -265,7 +265,7 @@ async fn an_import_is_queued_then_complete_and_reports_the_rows_that_failed() {
 #[tokio::test]
 async fn a_job_is_queued_until_half_of_its_delay_is_over() {
     let driver = Driver::start(Config {
-        import_delay: Duration::from_secs(3600),
+        import_delay: Duration::from_hours(1),
         ..config()
     })
     .await;

@@ -3,6 +3,13 @@
 //! Each is installed once into the target folder. Where the interpreter or the package cannot be had, the test says
 //! so and passes: it proves something only where it ran.
 
+#![allow(
+    clippy::allow_attributes,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "helpers of tests, which say aloud what they skip"
+)]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 

@@ -21,6 +21,7 @@ use crate::state::profiles::Profiles;
 
 const EVENTS_MAX: usize = 1_000;
 const PROBLEMS_MAX: usize = 20;
+const PROFILE_BYTES_MAX: usize = 95_000;
 /// Since this revision a single event has `meta` beside the attributes of its profile.
 const META_BESIDE_SINCE: &str = "2026-10-15";
 
@@ -157,6 +158,12 @@ fn profile_of(raw: Option<&RawValue>, meta_place: MetaPlace) -> Result<ProfilePa
     let Some(raw) = raw else {
         return Err(Problem::required(POINTER, "profile"));
     };
+    if raw.get().len() > PROFILE_BYTES_MAX {
+        return Err(Problem::invalid(
+            POINTER,
+            "The profile of an event is limited to 95 KB.",
+        ));
+    }
     let body: Body<Value> = serde_json::from_str(raw.get())
         .map_err(|_| Problem::invalid(POINTER, "Expected a profile document."))?;
     let Some(document) = body.data else {

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{Call, Reply, holds};
+use crate::clock::Moment;
 use crate::cursor::Page;
 use crate::document;
 use crate::filter::Condition;
@@ -130,7 +131,7 @@ fn selected(profiles: &Profiles, filters: &[Condition]) -> Result<Vec<ProfileKey
     keys.sort_unstable();
     keys.dedup();
     for condition in filters.iter().filter(|condition| is_range(condition)) {
-        holds(condition, crate::clock::Moment(0))?;
+        holds(condition, Moment(0))?;
         let time = |key: ProfileKey| {
             let profile = profiles.get(key);
             if condition.field == "created" {

@@ -1,10 +1,12 @@
 //! Drives a simulator as a client would.
 
 #![allow(
+    clippy::allow_attributes,
+    clippy::needless_pass_by_value,
+    clippy::unwrap_used,
     dead_code,
     unreachable_pub,
-    clippy::allow_attributes,
-    reason = "not every test binary uses every helper"
+    reason = "helpers of tests, not all of which every test binary uses"
 )]
 
 use klaviyo_simulator::{Config, Limits, Simulator};
