@@ -30,3 +30,11 @@ test: setup ## All tests
 .PHONY: doc
 doc: ## Rustdoc, with warnings as errors
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+
+.PHONY: demo
+demo: setup ## A day of a shop, delivered to a local Klaviyo, with a summary
+	cargo run -- dev --demo --once
+
+.PHONY: dev
+dev: setup ## Run everything locally, without a Klaviyo account, until Ctrl-C
+	cargo run -- dev --demo

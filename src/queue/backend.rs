@@ -43,9 +43,16 @@ impl Backend for LotBackend {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_next(&mut self, context: &mut Context<'_>, _: &WorkerContext) -> Poll<Option<Result<Task<Lot>, Never>>> {
+    fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+        _: &WorkerContext,
+    ) -> Poll<Option<Result<Task<Lot>, Never>>> {
         if self.engine.poll_open(self.line, context) {
-            Poll::Ready(Some(Ok(Task::new(Lot::open(Arc::clone(&self.engine), self.line)))))
+            Poll::Ready(Some(Ok(Task::new(Lot::open(
+                Arc::clone(&self.engine),
+                self.line,
+            )))))
         } else {
             Poll::Pending
         }

@@ -28,7 +28,9 @@ impl Redis {
     /// # Errors
     /// [`Unreachable`] if it is not an address of Redis.
     pub fn at(url: &str) -> Result<Self, Unreachable> {
-        redis::Client::open(url).map(|client| Self { client }).map_err(Unreachable)
+        redis::Client::open(url)
+            .map(|client| Self { client })
+            .map_err(Unreachable)
     }
 
     /// Connects, trying for 15 seconds; a server that is still loading is waited for.
@@ -40,7 +42,9 @@ impl Redis {
         loop {
             match self.try_connect().await {
                 Ok(connection) => return Ok(connection),
-                Err(error) if Instant::now() >= deadline && !is_loading(&error) => return Err(Unreachable(error)),
+                Err(error) if Instant::now() >= deadline && !is_loading(&error) => {
+                    return Err(Unreachable(error));
+                }
                 Err(_) => sleep(Duration::from_millis(250)).await,
             }
         }
@@ -51,8 +55,11 @@ impl Redis {
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(RESPONSE_TIMEOUT))
             .set_number_of_retries(0);
-        let mut connection = ConnectionManager::new_with_config(self.client.clone(), config).await?;
-        redis::cmd("PING").query_async::<()>(&mut connection).await?;
+        let mut connection =
+            ConnectionManager::new_with_config(self.client.clone(), config).await?;
+        redis::cmd("PING")
+            .query_async::<()>(&mut connection)
+            .await?;
         Ok(connection)
     }
 }

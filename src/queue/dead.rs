@@ -55,19 +55,30 @@ pub async fn dead_jobs(
     limit: usize,
 ) -> RedisResult<Vec<DeadJob>> {
     let from = after.map_or_else(|| "-".to_owned(), |entry| format!("({entry}"));
-    let reply: StreamRangeReply =
-        cmd("XRANGE").arg(keys.dead(queue)).arg(from).arg("+").arg("COUNT").arg(limit).query_async(redis).await?;
+    let reply: StreamRangeReply = cmd("XRANGE")
+        .arg(keys.dead(queue))
+        .arg(from)
+        .arg("+")
+        .arg("COUNT")
+        .arg(limit)
+        .query_async(redis)
+        .await?;
     let dead = reply.ids.into_iter().map(|entry| {
         let payload: Vec<u8> = entry.get("job").unwrap_or_default();
         let place = EntryId::parse(&entry.id).unwrap_or(EntryId::ZERO);
-        let sid = entry.get::<String>("sid").and_then(|sid| EntryId::parse(&sid)).unwrap_or(place);
+        let sid = entry
+            .get::<String>("sid")
+            .and_then(|sid| EntryId::parse(&sid))
+            .unwrap_or(place);
         let envelope = Envelope::parse(&payload).ok();
         let given = |field: &str| entry.get::<String>(field).filter(|text| !text.is_empty());
         DeadJob {
             account: keys.account().to_owned(),
             queue: queue.to_owned(),
             kind: envelope.as_ref().map(|it| it.kind.to_string()),
-            id: envelope.and_then(|it| it.id).map_or_else(|| format!("{queue}/{sid}"), String::from),
+            id: envelope
+                .and_then(|it| it.id)
+                .map_or_else(|| format!("{queue}/{sid}"), String::from),
             code: given("code").unwrap_or_default(),
             status: entry.get("status"),
             detail: given("detail").unwrap_or_default(),
@@ -75,7 +86,8 @@ pub async fn dead_jobs(
             attempts: entry.get("n").unwrap_or(0),
             died_at: place.time(),
             enqueued_at: sid.time(),
-            job: serde_json::from_slice(&payload).unwrap_or_else(|_| Value::String(shortened(&payload))),
+            job: serde_json::from_slice(&payload)
+                .unwrap_or_else(|_| Value::String(shortened(&payload))),
             entry: entry.id,
         }
     });
@@ -83,5 +95,8 @@ pub async fn dead_jobs(
 }
 
 fn shortened(payload: &[u8]) -> String {
-    String::from_utf8_lossy(&payload[..payload.len().min(4 * RAW_CHARS_MAX)]).chars().take(RAW_CHARS_MAX).collect()
+    String::from_utf8_lossy(&payload[..payload.len().min(4 * RAW_CHARS_MAX)])
+        .chars()
+        .take(RAW_CHARS_MAX)
+        .collect()
 }

@@ -103,9 +103,15 @@ impl Engine {
         let mut queues: Vec<&str> = config.routes.iter().map(|route| route.queue).collect();
         queues.sort_unstable();
         queues.dedup();
-        let stream = |queue: &&str, lane| Stream { key: config.keys.queue(queue, lane), queue: (*queue).to_owned(), lane };
-        let streams: Vec<Stream> =
-            queues.iter().flat_map(|queue| Lane::ALL.map(|lane| stream(queue, lane))).collect();
+        let stream = |queue: &&str, lane| Stream {
+            key: config.keys.queue(queue, lane),
+            queue: (*queue).to_owned(),
+            lane,
+        };
+        let streams: Vec<Stream> = queues
+            .iter()
+            .flat_map(|queue| Lane::ALL.map(|lane| stream(queue, lane)))
+            .collect();
         let state = State {
             lines: config.routes.iter().map(|_| Line::default()).collect(),
             leases: streams.iter().map(|_| HashMap::new()).collect(),
@@ -126,10 +132,18 @@ impl Engine {
         });
         // A blocked command occupies its connection, so the doorbell has one of its own.
         let (doorbell, commands) = (redis.connect().await?, redis.connect().await?);
-        engine.tasks.spawn(read::read(Arc::clone(&engine), doorbell, commands.clone()));
-        engine.tasks.spawn(settle_all(Arc::clone(&engine), commands.clone(), inbox));
-        engine.tasks.spawn(leases::keep(Arc::clone(&engine), commands.clone()));
-        engine.tasks.spawn(delayed::promote(Arc::clone(&engine), commands));
+        engine
+            .tasks
+            .spawn(read::read(Arc::clone(&engine), doorbell, commands.clone()));
+        engine
+            .tasks
+            .spawn(settle_all(Arc::clone(&engine), commands.clone(), inbox));
+        engine
+            .tasks
+            .spawn(leases::keep(Arc::clone(&engine), commands.clone()));
+        engine
+            .tasks
+            .spawn(delayed::promote(Arc::clone(&engine), commands));
         Ok(engine)
     }
 
@@ -144,8 +158,12 @@ impl Engine {
         self.quiet();
         let rest: Settlement = {
             let mut state = self.state();
-            let jobs = state.lines.iter_mut().flat_map(|line| line.buffer.drain(..).collect::<Vec<_>>());
-            jobs.map(|job| (job, Verdict::Snooze(Duration::ZERO))).collect()
+            let jobs = state
+                .lines
+                .iter_mut()
+                .flat_map(|line| line.buffer.drain(..).collect::<Vec<_>>());
+            jobs.map(|job| (job, Verdict::Snooze(Duration::ZERO)))
+                .collect()
         };
         self.settle(rest);
         loop {
@@ -183,11 +201,17 @@ impl Engine {
     }
 
     pub(crate) fn queues(&self) -> impl Iterator<Item = &str> {
-        self.streams.iter().filter(|stream| stream.lane == Lane::Live).map(|stream| stream.queue.as_str())
+        self.streams
+            .iter()
+            .filter(|stream| stream.lane == Lane::Live)
+            .map(|stream| stream.queue.as_str())
     }
 
     pub(crate) fn line(&self, kind: &str) -> Option<usize> {
-        self.config.routes.iter().position(|route| route.kind == kind)
+        self.config
+            .routes
+            .iter()
+            .position(|route| route.kind == kind)
     }
 
     pub(crate) fn queue_of_line(&self, line: usize) -> &str {
@@ -222,7 +246,10 @@ impl Engine {
         let (mut jobs, mut bytes, mut lapsed) = (Vec::new(), 0, Vec::new());
         while let Some(next) = state.lines[line].buffer.front() {
             let held = holds(&state.leases, next, self.config.lease);
-            if held && (jobs.len() == jobs_max || (!jobs.is_empty() && bytes + next.payload.len() > bytes_max)) {
+            if held
+                && (jobs.len() == jobs_max
+                    || (!jobs.is_empty() && bytes + next.payload.len() > bytes_max))
+            {
                 break;
             }
             let next = state.lines[line].buffer.pop_front().expect("seen just now");
@@ -248,7 +275,9 @@ impl Engine {
 
     pub(crate) fn settle(&self, settlement: Settlement) {
         if !settlement.is_empty() {
-            self.settlements.send(settlement).expect("the engine settles as long as somebody holds it");
+            self.settlements
+                .send(settlement)
+                .expect("the engine settles as long as somebody holds it");
         }
     }
 
@@ -266,7 +295,11 @@ impl Engine {
     pub(crate) fn held(&self, stream: usize) -> Vec<EntryId> {
         let lease = self.config.lease;
         let state = self.state();
-        state.leases[stream].iter().filter(|(_, renewed)| renewed.elapsed() < lease).map(|(id, _)| *id).collect()
+        state.leases[stream]
+            .iter()
+            .filter(|(_, renewed)| renewed.elapsed() < lease)
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     pub(crate) fn renewed(&self, stream: usize, id: EntryId, at: Option<Instant>) {
@@ -275,7 +308,11 @@ impl Engine {
             match at {
                 Some(at) => *renewed = at,
                 // Somebody else took it: let it lapse here and now.
-                None => *renewed = Instant::now().checked_sub(self.config.lease).unwrap_or(*renewed),
+                None => {
+                    *renewed = Instant::now()
+                        .checked_sub(self.config.lease)
+                        .unwrap_or(*renewed)
+                }
             }
         }
     }
@@ -302,10 +339,21 @@ impl Engine {
     pub(crate) fn room(&self, stream: usize) -> usize {
         let queue = &self.streams[stream].queue;
         let state = self.state();
-        let held: usize =
-            self.streams.iter().zip(&state.leases).filter(|(it, _)| it.queue == *queue).map(|(_, held)| held.len()).sum();
-        let by_bytes = BYTES_IN_FLIGHT_MAX.saturating_sub(state.bytes).min(BYTES_PER_READ) / state.mean_bytes.max(256);
-        JOBS_IN_FLIGHT_MAX.saturating_sub(held).min(by_bytes).min(JOBS_PER_READ)
+        let held: usize = self
+            .streams
+            .iter()
+            .zip(&state.leases)
+            .filter(|(it, _)| it.queue == *queue)
+            .map(|(_, held)| held.len())
+            .sum();
+        let by_bytes = BYTES_IN_FLIGHT_MAX
+            .saturating_sub(state.bytes)
+            .min(BYTES_PER_READ)
+            / state.mean_bytes.max(256);
+        JOBS_IN_FLIGHT_MAX
+            .saturating_sub(held)
+            .min(by_bytes)
+            .min(JOBS_PER_READ)
     }
 
     /// Takes in what was read: each job joins the line of its kind, nonsense goes to the dead letters.
@@ -341,13 +389,20 @@ impl Engine {
         }
         let kind = Envelope::parse(&job.payload)?.kind;
         let queue = &self.streams[job.stream].queue;
-        match self.config.routes.iter().position(|route| route.kind == kind && route.queue == *queue && (!route.internal || job.engine_wrote)) {
+        match self.config.routes.iter().position(|route| {
+            route.kind == kind && route.queue == *queue && (!route.internal || job.engine_wrote)
+        }) {
             Some(line) => Ok(line),
-            None => Err(klaviyo_jobs::kind(&kind)?.on_queue(queue).err().unwrap_or_else(Invalid::no_job_field)),
+            None => Err(klaviyo_jobs::kind(&kind)?
+                .on_queue(queue)
+                .err()
+                .unwrap_or_else(Invalid::no_job_field)),
         }
     }
 }
 
 fn holds(leases: &[HashMap<EntryId, Instant>], job: &QueuedJob, lease: Duration) -> bool {
-    leases[job.stream].get(&job.id).is_some_and(|renewed| renewed.elapsed() < lease)
+    leases[job.stream]
+        .get(&job.id)
+        .is_some_and(|renewed| renewed.elapsed() < lease)
 }

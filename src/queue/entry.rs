@@ -24,12 +24,18 @@ impl EntryId {
     /// Reads `1700000000000-0`.
     pub fn parse(text: &str) -> Option<Self> {
         let (ms, seq) = text.split_once('-')?;
-        Some(Self { ms: ms.parse().ok()?, seq: seq.parse().ok()? })
+        Some(Self {
+            ms: ms.parse().ok()?,
+            seq: seq.parse().ok()?,
+        })
     }
 
     /// Returns when the entry was written, as Redis saw it.
     pub fn time(self) -> Timestamp {
-        i64::try_from(self.ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(Timestamp::MAX)
+        i64::try_from(self.ms)
+            .ok()
+            .and_then(|ms| Timestamp::from_millisecond(ms).ok())
+            .unwrap_or(Timestamp::MAX)
     }
 }
 
@@ -67,7 +73,12 @@ impl QueuedJob {
 
 impl fmt::Debug for QueuedJob {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "QueuedJob({}, {} bytes)", self.id, self.payload.len())
+        write!(
+            formatter,
+            "QueuedJob({}, {} bytes)",
+            self.id,
+            self.payload.len()
+        )
     }
 }
 
@@ -79,26 +90,52 @@ pub(crate) struct Entry {
 
 /// Takes apart the reply of `XREADGROUP` for one stream.
 pub(crate) fn entries_of_read(reply: Value, stream: usize, lane: Lane) -> Vec<Entry> {
-    let Value::Array(mut streams) = reply else { return Vec::new() };
-    let Some(Value::Array(mut of_stream)) = streams.pop() else { return Vec::new() };
-    of_stream.pop().map_or_else(Vec::new, |entries| entries_of_claim(entries, stream, lane))
+    let Value::Array(mut streams) = reply else {
+        return Vec::new();
+    };
+    let Some(Value::Array(mut of_stream)) = streams.pop() else {
+        return Vec::new();
+    };
+    of_stream
+        .pop()
+        .map_or_else(Vec::new, |entries| entries_of_claim(entries, stream, lane))
 }
 
 /// Takes apart the reply of `XCLAIM`; entries deleted meanwhile are nil.
 pub(crate) fn entries_of_claim(entries: Value, stream: usize, lane: Lane) -> Vec<Entry> {
-    let Value::Array(entries) = entries else { return Vec::new() };
-    entries.into_iter().filter_map(|entry| read_entry(entry, stream, lane)).collect()
+    let Value::Array(entries) = entries else {
+        return Vec::new();
+    };
+    entries
+        .into_iter()
+        .filter_map(|entry| read_entry(entry, stream, lane))
+        .collect()
 }
 
 fn read_entry(entry: Value, stream: usize, lane: Lane) -> Option<Entry> {
-    let Value::Array(mut parts) = entry else { return None };
-    let Some(Value::Array(fields)) = parts.pop() else { return None };
+    let Value::Array(mut parts) = entry else {
+        return None;
+    };
+    let Some(Value::Array(fields)) = parts.pop() else {
+        return None;
+    };
     let id = EntryId::parse(&text(parts.pop()?)?)?;
-    let mut job = QueuedJob { payload: Vec::new(), attempts: 0, sid: id, lane, id, stream, claim: Box::default(), engine_wrote: false };
+    let mut job = QueuedJob {
+        payload: Vec::new(),
+        attempts: 0,
+        sid: id,
+        lane,
+        id,
+        stream,
+        claim: Box::default(),
+        engine_wrote: false,
+    };
     let mut has_payload = false;
     let mut fields = fields.into_iter();
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
-        let (Value::BulkString(name), Value::BulkString(value)) = (name, value) else { continue };
+        let (Value::BulkString(name), Value::BulkString(value)) = (name, value) else {
+            continue;
+        };
         match name.as_slice() {
             b"job" => {
                 job.payload = value;
@@ -108,7 +145,12 @@ fn read_entry(entry: Value, stream: usize, lane: Lane) -> Option<Entry> {
                 job.attempts = parse(&value).unwrap_or(0);
                 job.engine_wrote = true;
             }
-            b"sid" => job.sid = std::str::from_utf8(&value).ok().and_then(EntryId::parse).unwrap_or(id),
+            b"sid" => {
+                job.sid = std::str::from_utf8(&value)
+                    .ok()
+                    .and_then(EntryId::parse)
+                    .unwrap_or(id)
+            }
             b"claim" => job.claim = String::from_utf8(value).unwrap_or_default().into(),
             _ => {}
         }

@@ -41,8 +41,13 @@ async fn renew(engine: &Engine, redis: &mut ConnectionManager, stream: usize) ->
     for chunk in held.chunks(CHUNK) {
         let asked = Instant::now();
         let ids: Vec<String> = chunk.iter().map(EntryId::to_string).collect();
-        let kept: HashSet<String> =
-            RENEW.key(key).arg(GROUP).arg(engine.consumer()).arg(&ids).invoke_async(redis).await?;
+        let kept: HashSet<String> = RENEW
+            .key(key)
+            .arg(GROUP)
+            .arg(engine.consumer())
+            .arg(&ids)
+            .invoke_async(redis)
+            .await?;
         for (id, text) in chunk.iter().zip(&ids) {
             engine.renewed(stream, *id, kept.contains(text).then_some(asked));
         }
@@ -50,7 +55,11 @@ async fn renew(engine: &Engine, redis: &mut ConnectionManager, stream: usize) ->
     Ok(())
 }
 
-async fn take_over(engine: &Engine, redis: &mut ConnectionManager, stream: usize) -> RedisResult<()> {
+async fn take_over(
+    engine: &Engine,
+    redis: &mut ConnectionManager,
+    stream: usize,
+) -> RedisResult<()> {
     let (key, lane) = (&engine.streams()[stream].key, engine.streams()[stream].lane);
     let lease_ms = u64::try_from(engine.lease().as_millis()).unwrap_or(u64::MAX);
     let room = engine.room(stream).min(TAKE_OVER_MAX);

@@ -15,7 +15,12 @@ pub struct Lot(Arc<Slot>);
 
 impl Lot {
     pub(crate) fn open(engine: Arc<Engine>, line: usize) -> Self {
-        Self(Arc::new(Slot { engine, line, jobs: OnceLock::new(), verdicts: OnceLock::new() }))
+        Self(Arc::new(Slot {
+            engine,
+            line,
+            jobs: OnceLock::new(),
+            verdicts: OnceLock::new(),
+        }))
     }
 
     /// How many jobs a seal could take now.
@@ -26,7 +31,9 @@ impl Lot {
     /// Takes what has arrived, in order; the first call decides. May be empty: a lease can lapse while a permit is
     /// awaited.
     pub fn seal(&self, jobs_max: usize, bytes_max: usize) -> &[QueuedJob] {
-        self.0.jobs.get_or_init(|| self.0.engine.seal(self.0.line, jobs_max, bytes_max))
+        self.0
+            .jobs
+            .get_or_init(|| self.0.engine.seal(self.0.line, jobs_max, bytes_max))
     }
 
     /// The queue the lot was read from.
@@ -50,10 +57,16 @@ struct Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let Some(jobs) = self.jobs.take() else { return self.engine.reopen(self.line) };
+        let Some(jobs) = self.jobs.take() else {
+            return self.engine.reopen(self.line);
+        };
         // Jobs without a verdict: the handler failed, panicked or was cancelled.
         let decided = self.verdicts.take().unwrap_or_default();
         let undecided = iter::repeat_with(|| Verdict::Retry(Reason::abandoned()));
-        self.engine.settle(jobs.into_iter().zip(decided.into_iter().chain(undecided)).collect());
+        self.engine.settle(
+            jobs.into_iter()
+                .zip(decided.into_iter().chain(undecided))
+                .collect(),
+        );
     }
 }

@@ -35,18 +35,41 @@ impl Outbox {
         let mut member = format!("{unique}:0:{}:::", Lane::Live.as_str()).into_bytes();
         member.extend_from_slice(job);
         let mut add = cmd("ZADD");
-        add.arg(self.keys.delayed(queue)).arg(due.as_millisecond()).arg(member);
+        add.arg(self.keys.delayed(queue))
+            .arg(due.as_millisecond())
+            .arg(member);
         while let Err(error) = add.query_async::<()>(&mut self.redis.clone()).await {
             tracing::warn!(%error, queue, "failed to write a follow-up; trying again");
             sleep(Duration::from_millis(500)).await;
         }
     }
 
+    /// Puts a job on the live lane unchecked, as an application in any language does.
+    ///
+    /// # Errors
+    /// Redis' own.
+    pub async fn add_unchecked(&self, queue: &str, job: &str) -> RedisResult<()> {
+        let stream = self.keys.queue(queue, Lane::Live);
+        cmd("XADD")
+            .arg(stream)
+            .arg("*")
+            .arg("job")
+            .arg(job)
+            .query_async(&mut self.redis.clone())
+            .await
+    }
+
     /// Writes a dead letter for a job that was accepted and later refused.
     ///
     /// # Errors
     /// Redis' own.
-    pub async fn bury(&self, queue: &str, sid: &str, job: &str, reason: &Reason) -> RedisResult<()> {
+    pub async fn bury(
+        &self,
+        queue: &str,
+        sid: &str,
+        job: &str,
+        reason: &Reason,
+    ) -> RedisResult<()> {
         cmd("XADD")
             .arg(self.keys.dead(queue))
             .arg("*")

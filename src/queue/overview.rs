@@ -43,13 +43,21 @@ impl Overview {
 ///
 /// # Errors
 /// Redis' own.
-pub async fn overview(redis: &mut ConnectionManager, keys: &Keys, queue: &str, now: Timestamp) -> RedisResult<Overview> {
+pub async fn overview(
+    redis: &mut ConnectionManager,
+    keys: &Keys,
+    queue: &str,
+    now: Timestamp,
+) -> RedisResult<Overview> {
     let mut overview = Overview {
         account: keys.account().to_owned(),
         queue: queue.to_owned(),
         ready: 0,
         in_flight: 0,
-        delayed: cmd("ZCARD").arg(keys.delayed(queue)).query_async(redis).await?,
+        delayed: cmd("ZCARD")
+            .arg(keys.delayed(queue))
+            .query_async(redis)
+            .await?,
         dead: cmd("XLEN").arg(keys.dead(queue)).query_async(redis).await?,
         backfill: 0,
         oldest_ms: 0,
@@ -61,18 +69,38 @@ pub async fn overview(redis: &mut ConnectionManager, keys: &Keys, queue: &str, n
         if length == 0 {
             continue;
         }
-        let groups: StreamInfoGroupsReply = cmd("XINFO").arg("GROUPS").arg(&key).query_async(redis).await?;
-        let pending =
-            groups.groups.iter().find(|group| group.name == GROUP).map_or(0, |group| u64::try_from(group.pending).unwrap_or(u64::MAX));
+        let groups: StreamInfoGroupsReply = cmd("XINFO")
+            .arg("GROUPS")
+            .arg(&key)
+            .query_async(redis)
+            .await?;
+        let pending = groups
+            .groups
+            .iter()
+            .find(|group| group.name == GROUP)
+            .map_or(0, |group| u64::try_from(group.pending).unwrap_or(u64::MAX));
         let waiting = length.saturating_sub(pending);
         overview.in_flight += pending;
         match lane {
             Lane::Urgent | Lane::Live => overview.ready += waiting,
             Lane::Backfill => overview.backfill += waiting,
         }
-        let first: StreamRangeReply = cmd("XRANGE").arg(&key).arg("-").arg("+").arg("COUNT").arg(1).query_async(redis).await?;
-        if let Some(id) = first.ids.first().and_then(|entry| EntryId::parse(&entry.id)) {
-            let age = now.as_millisecond().saturating_sub(id.time().as_millisecond());
+        let first: StreamRangeReply = cmd("XRANGE")
+            .arg(&key)
+            .arg("-")
+            .arg("+")
+            .arg("COUNT")
+            .arg(1)
+            .query_async(redis)
+            .await?;
+        if let Some(id) = first
+            .ids
+            .first()
+            .and_then(|entry| EntryId::parse(&entry.id))
+        {
+            let age = now
+                .as_millisecond()
+                .saturating_sub(id.time().as_millisecond());
             overview.oldest_ms = overview.oldest_ms.max(u64::try_from(age).unwrap_or(0));
         }
     }

@@ -19,8 +19,15 @@ const ROOM_PATIENCE: Duration = Duration::from_millis(500);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(250);
 
 /// Reads until the engine is quiet.
-pub(crate) async fn read(engine: Arc<Engine>, mut doorbell: ConnectionManager, mut redis: ConnectionManager) {
-    let mut reader = Reader { seen: vec![EntryId::ZERO; engine.streams().len()], more: true };
+pub(crate) async fn read(
+    engine: Arc<Engine>,
+    mut doorbell: ConnectionManager,
+    mut redis: ConnectionManager,
+) {
+    let mut reader = Reader {
+        seen: vec![EntryId::ZERO; engine.streams().len()],
+        more: true,
+    };
     while !engine.is_quiet() {
         if (0..engine.streams().len()).all(|stream| engine.room(stream) == 0) {
             // The time limit only bounds how late a stop is noticed.
@@ -29,7 +36,9 @@ pub(crate) async fn read(engine: Arc<Engine>, mut doorbell: ConnectionManager, m
         }
         match reader.read_once(&engine, &mut doorbell, &mut redis).await {
             Ok(()) => {}
-            Err(error) if error.code() == Some("NOGROUP") => create_groups(&engine, &mut redis).await,
+            Err(error) if error.code() == Some("NOGROUP") => {
+                create_groups(&engine, &mut redis).await
+            }
             Err(error) => {
                 tracing::warn!(%error, "failed to read; trying again");
                 sleep(PAUSE_AFTER_ERROR).await;
@@ -42,7 +51,12 @@ async fn create_groups(engine: &Engine, redis: &mut ConnectionManager) {
     for stream in engine.streams() {
         // From 0, never from $: what waited before the group existed is work too.
         let mut create = redis::cmd("XGROUP");
-        create.arg("CREATE").arg(&stream.key).arg(GROUP).arg("0").arg("MKSTREAM");
+        create
+            .arg("CREATE")
+            .arg(&stream.key)
+            .arg(GROUP)
+            .arg("0")
+            .arg("MKSTREAM");
         match create.query_async::<()>(redis).await {
             Ok(()) => {}
             Err(error) if error.code() == Some("BUSYGROUP") => {}
@@ -89,7 +103,11 @@ impl Reader {
 
     async fn ring(&self, engine: &Engine, doorbell: &mut ConnectionManager) -> RedisResult<bool> {
         let mut bell = redis::cmd("XREAD");
-        bell.arg("COUNT").arg(1).arg("BLOCK").arg(DOORBELL_MS).arg("STREAMS");
+        bell.arg("COUNT")
+            .arg(1)
+            .arg("BLOCK")
+            .arg(DOORBELL_MS)
+            .arg("STREAMS");
         for stream in engine.streams() {
             bell.arg(&stream.key);
         }
@@ -123,10 +141,15 @@ impl Reader {
         match entries.last() {
             Some(last) => self.seen[index] = last.job.id,
             None => {
-                let info: StreamInfoGroupsReply =
-                    redis::cmd("XINFO").arg("GROUPS").arg(&stream.key).query_async(redis).await?;
+                let info: StreamInfoGroupsReply = redis::cmd("XINFO")
+                    .arg("GROUPS")
+                    .arg(&stream.key)
+                    .query_async(redis)
+                    .await?;
                 let place = info.groups.into_iter().find(|group| group.name == GROUP);
-                if let Some(place) = place.and_then(|group| EntryId::parse(&group.last_delivered_id)) {
+                if let Some(place) =
+                    place.and_then(|group| EntryId::parse(&group.last_delivered_id))
+                {
                     self.seen[index] = place;
                 }
             }

@@ -86,32 +86,62 @@ pub(crate) async fn settle_all(
     }
 }
 
-async fn settle(engine: &Engine, redis: &mut ConnectionManager, settlement: &Settlement) -> RedisResult<()> {
+async fn settle(
+    engine: &Engine,
+    redis: &mut ConnectionManager,
+    settlement: &Settlement,
+) -> RedisResult<()> {
     static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("settle.lua")));
     for (index, stream) in engine.streams().iter().enumerate() {
         let of_stream = settlement.iter().filter(|(job, _)| job.stream == index);
-        let (delivered, moved): (Vec<_>, Vec<_>) = of_stream.partition(|(_, verdict)| *verdict == Verdict::Delivered);
+        let (delivered, moved): (Vec<_>, Vec<_>) =
+            of_stream.partition(|(_, verdict)| *verdict == Verdict::Delivered);
         for chunk in delivered.chunks(CHUNK) {
             let ids: Vec<String> = chunk.iter().map(|(job, _)| job.id.to_string()).collect();
             let mut pipe = redis::pipe();
-            pipe.cmd("XACK").arg(&stream.key).arg(klaviyo_jobs::keys::GROUP).arg(&ids).ignore();
+            pipe.cmd("XACK")
+                .arg(&stream.key)
+                .arg(klaviyo_jobs::keys::GROUP)
+                .arg(&ids)
+                .ignore();
             pipe.cmd("XDEL").arg(&stream.key).arg(&ids).ignore();
             pipe.query_async::<()>(redis).await?;
         }
-        let moved: Vec<_> = moved.into_iter().filter(|(job, _)| engine.holds(job)).collect();
+        let moved: Vec<_> = moved
+            .into_iter()
+            .filter(|(job, _)| engine.holds(job))
+            .collect();
         for chunk in moved.chunks(CHUNK) {
             let mut call = SETTLE.key(&stream.key);
-            call.key(engine.keys().delayed(&stream.queue)).key(engine.keys().dead(&stream.queue));
-            call.arg(klaviyo_jobs::keys::GROUP).arg(engine.consumer()).arg(engine.keys().base());
+            call.key(engine.keys().delayed(&stream.queue))
+                .key(engine.keys().dead(&stream.queue));
+            call.arg(klaviyo_jobs::keys::GROUP)
+                .arg(engine.consumer())
+                .arg(engine.keys().base());
             for (job, verdict) in chunk {
                 let move_ = Move::of(job, verdict);
-                call.arg(job.id.to_string()).arg(&job.payload).arg(job.sid.to_string()).arg(move_.attempts);
-                call.arg(job.lane.as_str()).arg(&*job.claim).arg(move_.to).arg(move_.delay_ms);
+                call.arg(job.id.to_string())
+                    .arg(&job.payload)
+                    .arg(job.sid.to_string())
+                    .arg(move_.attempts);
+                call.arg(job.lane.as_str())
+                    .arg(&*job.claim)
+                    .arg(move_.to)
+                    .arg(move_.delay_ms);
                 let reason = move_.reason;
                 call.arg(reason.map_or("", |it| it.code));
-                call.arg(reason.and_then(|it| it.status).map(|it| it.to_string()).unwrap_or_default());
+                call.arg(
+                    reason
+                        .and_then(|it| it.status)
+                        .map(|it| it.to_string())
+                        .unwrap_or_default(),
+                );
                 call.arg(reason.map_or("", |it| &it.detail));
-                call.arg(reason.and_then(|it| it.pointer.as_deref()).unwrap_or_default());
+                call.arg(
+                    reason
+                        .and_then(|it| it.pointer.as_deref())
+                        .unwrap_or_default(),
+                );
             }
             call.invoke_async::<usize>(redis).await?;
         }
@@ -131,16 +161,30 @@ impl<'a> Move<'a> {
         let attempts = job.attempts + 1;
         match verdict {
             Verdict::Delivered => unreachable!("delivered jobs are settled before"),
-            Verdict::Retry(reason) if attempts >= ATTEMPTS_MAX => {
-                Self { attempts, to: "dead", delay_ms: 0, reason: Some(reason) }
-            }
-            Verdict::Retry(reason) => {
-                Self { attempts, to: "later", delay_ms: backoff(job.attempts), reason: Some(reason) }
-            }
-            Verdict::Snooze(delay) => {
-                Self { attempts: job.attempts, to: "later", delay_ms: millis(*delay), reason: None }
-            }
-            Verdict::Bury(reason) => Self { attempts, to: "dead", delay_ms: 0, reason: Some(reason) },
+            Verdict::Retry(reason) if attempts >= ATTEMPTS_MAX => Self {
+                attempts,
+                to: "dead",
+                delay_ms: 0,
+                reason: Some(reason),
+            },
+            Verdict::Retry(reason) => Self {
+                attempts,
+                to: "later",
+                delay_ms: backoff(job.attempts),
+                reason: Some(reason),
+            },
+            Verdict::Snooze(delay) => Self {
+                attempts: job.attempts,
+                to: "later",
+                delay_ms: millis(*delay),
+                reason: None,
+            },
+            Verdict::Bury(reason) => Self {
+                attempts,
+                to: "dead",
+                delay_ms: 0,
+                reason: Some(reason),
+            },
         }
     }
 }

@@ -56,7 +56,12 @@ pub(crate) async fn way(client: &Client, lot: &Lot, bulk: Operation, single: Ope
     }
 }
 
-async fn either(client: &Client, bulk: Operation, single: Operation, deadline: Instant) -> Result<Way, Error> {
+async fn either(
+    client: &Client,
+    bulk: Operation,
+    single: Operation,
+    deadline: Instant,
+) -> Result<Way, Error> {
     // Both may be cancelled: a permit that is dropped gives back what it took.
     tokio::select! {
         biased;
@@ -77,14 +82,22 @@ pub(crate) async fn permit(client: &Client, operation: Operation) -> Permit {
 
 async fn pause(error: &Error) {
     let until = match error.kind() {
-        ErrorKind::BreakerOpen { until } | ErrorKind::BudgetSpent { until, .. } | ErrorKind::GateClosed { until, .. } => *until,
+        ErrorKind::BreakerOpen { until }
+        | ErrorKind::BudgetSpent { until, .. }
+        | ErrorKind::GateClosed { until, .. } => *until,
         _ => Instant::now(),
     };
     sleep_until(until.clamp(Instant::now() + PAUSE_MIN, Instant::now() + PATIENCE)).await;
 }
 
 /// Sends all rows, writing what becomes of each into the ledger.
-pub(crate) async fn deliver<R: Rows>(client: &Client, rows: &R, parts: Vec<Vec<usize>>, first: Permit, ledger: &mut Ledger) {
+pub(crate) async fn deliver<R: Rows>(
+    client: &Client,
+    rows: &R,
+    parts: Vec<Vec<usize>>,
+    first: Permit,
+    ledger: &mut Ledger,
+) {
     let mut parts = parts;
     parts.reverse();
     let mut first = Some(first);
@@ -95,10 +108,14 @@ pub(crate) async fn deliver<R: Rows>(client: &Client, rows: &R, parts: Vec<Vec<u
             None => permit(client, R::BULK).await,
         };
         let Err(error) = rows.send(granted, &part).await else {
-            part.iter().for_each(|row| ledger.row(*row, &Outcome::Accepted));
+            part.iter()
+                .for_each(|row| ledger.row(*row, &Outcome::Accepted));
             continue;
         };
-        if !matches!(error.kind(), ErrorKind::Invalid { .. } | ErrorKind::TooLarge | ErrorKind::Conflict { .. }) {
+        if !matches!(
+            error.kind(),
+            ErrorKind::Invalid { .. } | ErrorKind::TooLarge | ErrorKind::Conflict { .. }
+        ) {
             let failed = Outcome::Failed(Failure::of(&error));
             part.iter().for_each(|row| ledger.row(*row, &failed));
             continue;
@@ -107,7 +124,10 @@ pub(crate) async fn deliver<R: Rows>(client: &Client, rows: &R, parts: Vec<Vec<u
         extra_calls += 1;
         if !offenders.is_empty() {
             for (row, detail) in &offenders {
-                ledger.row(*row, &Outcome::Failed(Failure::with_detail(&error, Some(*detail))));
+                ledger.row(
+                    *row,
+                    &Outcome::Failed(Failure::with_detail(&error, Some(*detail))),
+                );
             }
             part.retain(|row| !offenders.iter().any(|(offender, _)| offender == row));
             if !part.is_empty() {
@@ -129,7 +149,12 @@ pub(crate) async fn deliver<R: Rows>(client: &Client, rows: &R, parts: Vec<Vec<u
 }
 
 /// Sends one row alone.
-pub(crate) async fn deliver_one<R: Rows>(rows: &R, row: usize, granted: Permit, ledger: &mut Ledger) {
+pub(crate) async fn deliver_one<R: Rows>(
+    rows: &R,
+    row: usize,
+    granted: Permit,
+    ledger: &mut Ledger,
+) {
     let outcome = match rows.send_one(granted, row).await {
         Ok(()) => Outcome::Accepted,
         Err(error) => Outcome::Failed(Failure::of(&error)),
@@ -137,10 +162,18 @@ pub(crate) async fn deliver_one<R: Rows>(rows: &R, row: usize, granted: Permit, 
     ledger.row(row, &outcome);
 }
 
-fn offenders<'e, R: Rows>(rows: &R, part: &[usize], details: &'e [ErrorDetail]) -> Vec<(usize, &'e ErrorDetail)> {
+fn offenders<'e, R: Rows>(
+    rows: &R,
+    part: &[usize],
+    details: &'e [ErrorDetail],
+) -> Vec<(usize, &'e ErrorDetail)> {
     let mut found: Vec<(usize, &ErrorDetail)> = Vec::new();
     for detail in details {
-        for row in detail.pointer.iter().flat_map(|pointer| rows.offenders(part, pointer)) {
+        for row in detail
+            .pointer
+            .iter()
+            .flat_map(|pointer| rows.offenders(part, pointer))
+        {
             if !found.iter().any(|(known, _)| *known == row) {
                 found.push((row, detail));
             }

@@ -9,7 +9,8 @@ use super::outcome::Outcome;
 use super::received::Received;
 use super::rows::Ledger;
 use crate::klaviyo::{
-    BulkEvents, Client, Error, Event, EventGroup, Identifiers, Operation, Permit, bulk_events_document, row_of_pointer,
+    BulkEvents, Client, Error, Event, EventGroup, Identifiers, Operation, Permit,
+    bulk_events_document, row_of_pointer,
 };
 use crate::queue::Lot;
 use jiff::Timestamp;
@@ -38,14 +39,24 @@ impl Events {
 
     /// Delivers a lot of `event.track`.
     pub async fn track(&self, lot: &Lot) -> Vec<Outcome> {
-        self.deliver(lot, EVENTS_MAX, |received: Received<TrackEvent>| vec![Row::of(received)]).await
+        self.deliver(lot, EVENTS_MAX, |received: Received<TrackEvent>| {
+            vec![Row::of(received)]
+        })
+        .await
     }
 
     /// Delivers a lot of `order.placed`.
     pub async fn place_orders(&self, lot: &Lot) -> Vec<Outcome> {
         self.deliver(lot, ORDERS_MAX, |received: Received<PlaceOrder>| {
             let Received { job, id, at, lane } = received;
-            let row = |event| Row::of(Received { job: event, id: id.clone(), at, lane });
+            let row = |event| {
+                Row::of(Received {
+                    job: event,
+                    id: id.clone(),
+                    at,
+                    lane,
+                })
+            };
             job.events(at).into_iter().map(row).collect()
         })
         .await
@@ -57,7 +68,13 @@ impl Events {
         jobs_max: usize,
         rows_of: impl Fn(Received<J>) -> Vec<Row>,
     ) -> Vec<Outcome> {
-        let way = way(&self.client, lot, Operation::BulkCreateEvents, Operation::CreateEvent).await;
+        let way = way(
+            &self.client,
+            lot,
+            Operation::BulkCreateEvents,
+            Operation::CreateEvent,
+        )
+        .await;
         let now = Timestamp::now();
         let queued = match &way {
             Way::Bulk(_) => lot.seal(jobs_max, BYTES_MAX),
@@ -71,12 +88,17 @@ impl Events {
                 Err(outcome) => ledger.job(index, outcome),
             }
         }
-        let batch = Batch { client: &self.client, rows: fold(rows, &mut ledger) };
+        let batch = Batch {
+            client: &self.client,
+            rows: fold(rows, &mut ledger),
+        };
         if batch.rows.is_empty() {
             return ledger.close();
         }
         match way {
-            Way::Bulk(granted) => deliver(&self.client, &batch, batch.parts(), granted, &mut ledger).await,
+            Way::Bulk(granted) => {
+                deliver(&self.client, &batch, batch.parts(), granted, &mut ledger).await
+            }
             Way::Single(granted) => {
                 let mut granted = Some(granted);
                 for row in 0..ledger.rows() {
@@ -105,7 +127,10 @@ impl Row {
     fn of(received: Received<TrackEvent>) -> Self {
         let Received { job, id, at, lane } = received;
         Self {
-            unique_id: job.unique_id.as_ref().map_or(id, |unique_id| unique_id.as_str().to_owned()),
+            unique_id: job
+                .unique_id
+                .as_ref()
+                .map_or(id, |unique_id| unique_id.as_str().to_owned()),
             time: job.time.unwrap_or(at),
             backfill: job.backfill.unwrap_or(lane == Lane::Backfill),
             event: job,
@@ -116,10 +141,18 @@ impl Row {
         Event {
             metric: self.event.metric.as_str(),
             profile: identifiers(&self.event.profile),
-            properties: self.event.properties.as_ref().map(klaviyo_jobs::Properties::as_raw),
+            properties: self
+                .event
+                .properties
+                .as_ref()
+                .map(klaviyo_jobs::Properties::as_raw),
             time: self.time,
             value: self.event.value.as_ref().map(Amount::as_raw),
-            value_currency: self.event.value_currency.as_ref().map(klaviyo_jobs::Currency::as_str),
+            value_currency: self
+                .event
+                .value_currency
+                .as_ref()
+                .map(klaviyo_jobs::Currency::as_str),
             unique_id: &self.unique_id,
             backfill: self.backfill,
         }
@@ -131,7 +164,11 @@ fn fold(rows: Vec<(usize, Row)>, ledger: &mut Ledger) -> Vec<Row> {
     let mut seen: HashMap<(Identity<'_>, &str, &str), usize> = HashMap::with_capacity(rows.len());
     let mut is_first = Vec::with_capacity(rows.len());
     for (job, row) in &rows {
-        let key = (row.event.profile.identity(), row.event.metric.as_str(), row.unique_id.as_str());
+        let key = (
+            row.event.profile.identity(),
+            row.event.metric.as_str(),
+            row.unique_id.as_str(),
+        );
         is_first.push(match seen.get(&key) {
             Some(first) => {
                 ledger.share_row(*first, *job);
@@ -144,7 +181,11 @@ fn fold(rows: Vec<(usize, Row)>, ledger: &mut Ledger) -> Vec<Row> {
         });
     }
     drop(seen);
-    rows.into_iter().zip(is_first).filter(|(_, first)| *first).map(|((_, row), _)| row).collect()
+    rows.into_iter()
+        .zip(is_first)
+        .filter(|(_, first)| *first)
+        .map(|((_, row), _)| row)
+        .collect()
 }
 
 /// The events of one lot.
@@ -159,7 +200,12 @@ impl Batch<'_> {
         let mut parts = vec![Vec::new()];
         let mut bytes = 0;
         for (index, row) in self.rows.iter().enumerate() {
-            let size = row.event.properties.as_ref().map_or(0, |it| it.as_str().len()) + 256;
+            let size = row
+                .event
+                .properties
+                .as_ref()
+                .map_or(0, |it| it.as_str().len())
+                + 256;
             let part = parts.last_mut().expect("there is always one");
             if part.len() == EVENTS_MAX || (!part.is_empty() && bytes + size > BYTES_MAX) {
                 parts.push(vec![index]);
@@ -175,9 +221,13 @@ impl Batch<'_> {
     /// Groups rows by profile, as the bulk document wants them: the rows of each group, in order of appearance.
     fn groups(&self, rows: &[usize]) -> Vec<Vec<usize>> {
         let mut groups: Vec<Vec<usize>> = Vec::new();
-        let mut group_of: HashMap<(Identifiers<'_>, bool), usize> = HashMap::with_capacity(rows.len());
+        let mut group_of: HashMap<(Identifiers<'_>, bool), usize> =
+            HashMap::with_capacity(rows.len());
         for row in rows {
-            let key = (identifiers(&self.rows[*row].event.profile), self.rows[*row].backfill);
+            let key = (
+                identifiers(&self.rows[*row].event.profile),
+                self.rows[*row].backfill,
+            );
             let group = *group_of.entry(key).or_insert_with(|| {
                 groups.push(Vec::new());
                 groups.len() - 1
@@ -206,17 +256,25 @@ impl Rows for Batch<'_> {
     const SINGLE: Operation = Operation::CreateEvent;
 
     async fn send(&self, permit: Permit, rows: &[usize]) -> Result<(), Error> {
-        self.client.bulk_create_events(permit, self.document(rows)).await
+        self.client
+            .bulk_create_events(permit, self.document(rows))
+            .await
     }
 
     async fn send_one(&self, permit: Permit, row: usize) -> Result<(), Error> {
-        self.client.create_event(permit, &self.rows[row].document()).await
+        self.client
+            .create_event(permit, &self.rows[row].document())
+            .await
     }
 
     fn offenders(&self, rows: &[usize], pointer: &str) -> Vec<usize> {
-        let Some((group, event)) = row_of_pointer(pointer) else { return Vec::new() };
+        let Some((group, event)) = row_of_pointer(pointer) else {
+            return Vec::new();
+        };
         let groups = self.groups(rows);
-        let Some(group) = groups.get(group) else { return Vec::new() };
+        let Some(group) = groups.get(group) else {
+            return Vec::new();
+        };
         match event {
             Some(event) => group.get(event).copied().into_iter().collect(),
             // The profile itself is wrong, and with it everything it did.
@@ -229,8 +287,14 @@ fn identifiers(profile: &ProfileRef) -> Identifiers<'_> {
     Identifiers {
         id: profile.id.as_deref(),
         email: profile.email.as_ref().map(klaviyo_jobs::Email::as_str),
-        phone_number: profile.phone_number.as_ref().map(klaviyo_jobs::Phone::as_str),
-        external_id: profile.external_id.as_ref().map(klaviyo_jobs::ExternalId::as_str),
+        phone_number: profile
+            .phone_number
+            .as_ref()
+            .map(klaviyo_jobs::Phone::as_str),
+        external_id: profile
+            .external_id
+            .as_ref()
+            .map(klaviyo_jobs::ExternalId::as_str),
         anonymous_id: profile.anonymous_id.as_deref(),
     }
 }

@@ -54,49 +54,97 @@ impl FollowUp {
     /// Writes the job.
     pub(crate) fn json(import_id: &str, rows: Vec<Vec<&QueuedJob>>) -> Vec<u8> {
         let job = |queued: &&QueuedJob| -> (String, Box<RawValue>) {
-            let payload = serde_json::from_slice(&queued.payload).expect("the envelope was read before it was sent");
+            let payload = serde_json::from_slice(&queued.payload)
+                .expect("the envelope was read before it was sent");
             (queued.sid.to_string(), payload)
         };
-        let owned: Vec<Vec<(String, Box<RawValue>)>> =
-            rows.iter().map(|jobs| jobs.iter().map(job).collect()).collect();
+        let owned: Vec<Vec<(String, Box<RawValue>)>> = rows
+            .iter()
+            .map(|jobs| jobs.iter().map(job).collect())
+            .collect();
         let rows: Vec<RowToWrite<'_>> = owned
             .iter()
-            .map(|jobs| RowToWrite { jobs: jobs.iter().map(|(sid, payload)| (sid.clone(), &**payload)).collect() })
+            .map(|jobs| RowToWrite {
+                jobs: jobs
+                    .iter()
+                    .map(|(sid, payload)| (sid.clone(), &**payload))
+                    .collect(),
+            })
             .collect();
         let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
-        packed.write_all(&serde_json::to_vec(&rows).expect("texts serialize")).expect("a vector takes all bytes");
+        packed
+            .write_all(&serde_json::to_vec(&rows).expect("texts serialize"))
+            .expect("a vector takes all bytes");
         let rows_gzip = BASE64_STANDARD.encode(packed.finish().expect("a vector takes all bytes"));
-        let data = Written { import_id: import_id.to_owned(), rows_gzip };
-        serde_json::to_vec(&serde_json::json!({"kind": FollowImport::KIND, "data": data})).expect("texts serialize")
+        let data = Written {
+            import_id: import_id.to_owned(),
+            rows_gzip,
+        };
+        serde_json::to_vec(&serde_json::json!({"kind": FollowImport::KIND, "data": data}))
+            .expect("texts serialize")
     }
 
     /// Reads the job.
     pub(crate) fn parse(json: &[u8]) -> Result<Self, Invalid> {
         let envelope = Envelope::parse(json)?;
-        let unreadable = || Invalid::internal("the follow-up of an import cannot be read; this is a bug");
-        let written: Written = serde_json::from_str(envelope.data.get()).map_err(|_| unreadable())?;
-        let packed = BASE64_STANDARD.decode(written.rows_gzip).map_err(|_| unreadable())?;
+        let unreadable =
+            || Invalid::internal("the follow-up of an import cannot be read; this is a bug");
+        let written: Written =
+            serde_json::from_str(envelope.data.get()).map_err(|_| unreadable())?;
+        let packed = BASE64_STANDARD
+            .decode(written.rows_gzip)
+            .map_err(|_| unreadable())?;
         let mut unpacked = Vec::new();
-        GzDecoder::new(packed.as_slice()).take(UNPACKED_BYTES_MAX).read_to_end(&mut unpacked).map_err(|_| unreadable())?;
+        GzDecoder::new(packed.as_slice())
+            .take(UNPACKED_BYTES_MAX)
+            .read_to_end(&mut unpacked)
+            .map_err(|_| unreadable())?;
         let rows = serde_json::from_slice(&unpacked).map_err(|_| unreadable())?;
-        Ok(Self { import_id: written.import_id, rows })
+        Ok(Self {
+            import_id: written.import_id,
+            rows,
+        })
     }
 
     /// Finds the row that was sent for a refused payload, by its identifiers.
     pub(crate) fn row_of_payload(&self, refused: &Value) -> Option<&FollowedRow> {
         let attributes = refused.get("attributes").unwrap_or(refused);
         let says = |name: &str, own: Option<&str>| {
-            own.is_some_and(|own| attributes.get(name).and_then(Value::as_str).is_some_and(|it| it.eq_ignore_ascii_case(own)))
+            own.is_some_and(|own| {
+                attributes
+                    .get(name)
+                    .and_then(Value::as_str)
+                    .is_some_and(|it| it.eq_ignore_ascii_case(own))
+            })
         };
         self.rows.iter().find(|row| {
             row.jobs.iter().any(|(_, payload)| {
-                let Ok(envelope) = Envelope::parse(payload.get().as_bytes()) else { return false };
-                let Ok(upsert) = decode::<UpsertProfile>(envelope.data) else { return false };
+                let Ok(envelope) = Envelope::parse(payload.get().as_bytes()) else {
+                    return false;
+                };
+                let Ok(upsert) = decode::<UpsertProfile>(envelope.data) else {
+                    return false;
+                };
                 let profile = &upsert.profile;
-                says("email", profile.email.as_ref().map(klaviyo_jobs::Email::as_str))
-                    || says("phone_number", profile.phone_number.as_ref().map(klaviyo_jobs::Phone::as_str))
-                    || says("external_id", profile.external_id.as_ref().map(klaviyo_jobs::ExternalId::as_str))
-                    || refused.get("id").and_then(Value::as_str).is_some_and(|id| profile.id.as_deref() == Some(id))
+                says(
+                    "email",
+                    profile.email.as_ref().map(klaviyo_jobs::Email::as_str),
+                ) || says(
+                    "phone_number",
+                    profile
+                        .phone_number
+                        .as_ref()
+                        .map(klaviyo_jobs::Phone::as_str),
+                ) || says(
+                    "external_id",
+                    profile
+                        .external_id
+                        .as_ref()
+                        .map(klaviyo_jobs::ExternalId::as_str),
+                ) || refused
+                    .get("id")
+                    .and_then(Value::as_str)
+                    .is_some_and(|id| profile.id.as_deref() == Some(id))
             })
         })
     }

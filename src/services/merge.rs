@@ -37,9 +37,24 @@ impl MergedProfile {
                 self.attributes.insert(name.to_owned(), text.into());
             }
         };
-        set("email", profile.email.as_ref().map(klaviyo_jobs::Email::as_str));
-        set("phone_number", profile.phone_number.as_ref().map(klaviyo_jobs::Phone::as_str));
-        set("external_id", profile.external_id.as_ref().map(klaviyo_jobs::ExternalId::as_str));
+        set(
+            "email",
+            profile.email.as_ref().map(klaviyo_jobs::Email::as_str),
+        );
+        set(
+            "phone_number",
+            profile
+                .phone_number
+                .as_ref()
+                .map(klaviyo_jobs::Phone::as_str),
+        );
+        set(
+            "external_id",
+            profile
+                .external_id
+                .as_ref()
+                .map(klaviyo_jobs::ExternalId::as_str),
+        );
         if let Some(id) = &profile.id {
             self.id = Some(id.to_string());
         }
@@ -79,14 +94,21 @@ fn object(value: &impl serde::Serialize) -> Map<String, Value> {
 }
 
 fn entries(properties: Option<&Properties>) -> Map<String, Value> {
-    properties.map(|it| it.read().expect("checked to be an object when it was decoded")).unwrap_or_default()
+    properties
+        .map(|it| {
+            it.read()
+                .expect("checked to be an object when it was decoded")
+        })
+        .unwrap_or_default()
 }
 
 /// Later fields win; `location` and `properties` are merged by their own fields.
 fn overlay(into: &mut Map<String, Value>, later: Map<String, Value>) {
     for (name, value) in later {
         match (into.get_mut(&name), value) {
-            (Some(Value::Object(known)), Value::Object(later)) if name == "location" || name == "properties" => {
+            (Some(Value::Object(known)), Value::Object(later))
+                if name == "location" || name == "properties" =>
+            {
                 known.extend(later);
             }
             (_, value) => {

@@ -13,8 +13,8 @@ mod received;
 mod rows;
 
 pub use events::Events;
-pub use outcome::{Failure, Outcome};
 pub use follow_up::FollowImport;
+pub use outcome::{Failure, Outcome};
 pub use profiles::Profiles;
 
 /// All services of one account.

@@ -46,7 +46,9 @@ impl Failure {
             recovery: error.recovery(),
             code: error.reason(),
             status: status(error.kind()),
-            detail: detail.and_then(|it| it.detail.as_deref()).map_or_else(|| error.kind().to_string().into(), Into::into),
+            detail: detail
+                .and_then(|it| it.detail.as_deref())
+                .map_or_else(|| error.kind().to_string().into(), Into::into),
             pointer: detail.and_then(|it| it.pointer.as_deref()).map(Into::into),
         }
     }

@@ -7,7 +7,10 @@ use super::bulk::{Rows, Way, deliver, deliver_one, permit, way};
 use super::outcome::{Failure, Outcome};
 use super::received::Received;
 use super::rows::Ledger;
-use crate::klaviyo::{Client, Error, ImportError, Operation, Permit, ProfileDocument, bulk_profiles_document, row_of_pointer};
+use crate::klaviyo::{
+    Client, Error, ImportError, Operation, Permit, ProfileDocument, bulk_profiles_document,
+    row_of_pointer,
+};
 use crate::queue::{Lot, Outbox, QueuedJob, Reason};
 use crate::services::follow_up::FollowUp;
 use crate::services::merge::MergedProfile;
@@ -36,12 +39,22 @@ pub struct Profiles {
 impl Profiles {
     /// Creates the service; imports are looked at after `poll_first`, then ever more rarely.
     pub fn new(client: Arc<Client>, outbox: Outbox, poll_first: Duration) -> Self {
-        Self { client, outbox, poll_first }
+        Self {
+            client,
+            outbox,
+            poll_first,
+        }
     }
 
     /// Delivers a lot of `profile.upsert`.
     pub async fn upsert(&self, lot: &Lot) -> Vec<Outcome> {
-        let way = way(&self.client, lot, Operation::BulkImportProfiles, Operation::CreateOrUpdateProfile).await;
+        let way = way(
+            &self.client,
+            lot,
+            Operation::BulkImportProfiles,
+            Operation::CreateOrUpdateProfile,
+        )
+        .await;
         let now = Timestamp::now();
         let queued = match &way {
             Way::Bulk(_) => lot.seal(PROFILES_MAX, BYTES_MAX),
@@ -59,11 +72,25 @@ impl Profiles {
         if rows.is_empty() {
             return ledger.close();
         }
-        let jobs_of_row = (0..rows.len()).map(|row| ledger.jobs(row).to_vec()).collect();
-        let batch = Batch { profiles: self, rows, jobs_of_row, queued };
+        let jobs_of_row = (0..rows.len())
+            .map(|row| ledger.jobs(row).to_vec())
+            .collect();
+        let batch = Batch {
+            profiles: self,
+            rows,
+            jobs_of_row,
+            queued,
+        };
         match way {
             Way::Bulk(granted) => {
-                deliver(&self.client, &batch, vec![(0..batch.rows.len()).collect()], granted, &mut ledger).await;
+                deliver(
+                    &self.client,
+                    &batch,
+                    vec![(0..batch.rows.len()).collect()],
+                    granted,
+                    &mut ledger,
+                )
+                .await;
             }
             Way::Single(granted) => deliver_one(&batch, 0, granted, &mut ledger).await,
         }
@@ -87,12 +114,18 @@ impl Profiles {
             Ok(follow_up) => follow_up,
             Err(invalid) => return Outcome::Invalid(invalid),
         };
-        let job = match self.client.get_bulk_import_profiles_job(granted, &follow_up.import_id).await {
+        let job = match self
+            .client
+            .get_bulk_import_profiles_job(granted, &follow_up.import_id)
+            .await
+        {
             Ok(job) => job,
             Err(error) => return Outcome::Failed(Failure::of(&error)),
         };
         if !matches!(job.status.as_str(), "complete" | "cancelled") {
-            let age = Timestamp::now().duration_since(queued.sid.time()).unsigned_abs();
+            let age = Timestamp::now()
+                .duration_since(queued.sid.time())
+                .unsigned_abs();
             if age > FOLLOW_MAX {
                 return Outcome::Expired;
             }
@@ -113,7 +146,11 @@ impl Profiles {
             let granted = permit(&self.client, Operation::GetErrorsForBulkImportProfilesJob).await;
             let page = self
                 .client
-                .get_errors_for_bulk_import_profiles_job(granted, &follow_up.import_id, next.as_deref())
+                .get_errors_for_bulk_import_profiles_job(
+                    granted,
+                    &follow_up.import_id,
+                    next.as_deref(),
+                )
                 .await
                 .map_err(|error| Outcome::Failed(Failure::of(&error)))?;
             for refused in &page.rows {
@@ -123,7 +160,10 @@ impl Profiles {
                     continue;
                 };
                 for (sid, payload) in &row.jobs {
-                    let buried = self.outbox.bury(queue, sid, payload.get(), &reason(refused)).await;
+                    let buried = self
+                        .outbox
+                        .bury(queue, sid, payload.get(), &reason(refused))
+                        .await;
                     buried.map_err(|_| Outcome::Later(Duration::from_secs(5)))?;
                 }
             }
@@ -139,18 +179,33 @@ fn reason(refused: &ImportError) -> Reason {
     Reason {
         code: "klaviyo.import_refused",
         status: None,
-        detail: refused.detail.as_deref().or(refused.title.as_deref()).unwrap_or("Klaviyo refused the row").into(),
+        detail: refused
+            .detail
+            .as_deref()
+            .or(refused.title.as_deref())
+            .unwrap_or("Klaviyo refused the row")
+            .into(),
         pointer: refused.pointer.as_deref().map(Into::into),
     }
 }
 
-fn row_of<'f>(refused: &ImportError, follow_up: &'f FollowUp) -> Option<&'f super::follow_up::FollowedRow> {
-    let by_pointer = refused.pointer.as_deref().and_then(row_of_pointer).and_then(|(row, _)| follow_up.rows.get(row));
+fn row_of<'f>(
+    refused: &ImportError,
+    follow_up: &'f FollowUp,
+) -> Option<&'f super::follow_up::FollowedRow> {
+    let by_pointer = refused
+        .pointer
+        .as_deref()
+        .and_then(row_of_pointer)
+        .and_then(|(row, _)| follow_up.rows.get(row));
     by_pointer.or_else(|| follow_up.row_of_payload(refused.original_payload.as_ref()?))
 }
 
 /// Merges the upserts of one identity field by field, the later `at` winning.
-fn merge(mut received: Vec<(usize, Received<UpsertProfile>)>, ledger: &mut Ledger) -> Vec<MergedProfile> {
+fn merge(
+    mut received: Vec<(usize, Received<UpsertProfile>)>,
+    ledger: &mut Ledger,
+) -> Vec<MergedProfile> {
     received.sort_by_key(|(_, it)| it.at);
     let mut rows: Vec<MergedProfile> = Vec::new();
     let mut row_of: HashMap<Identity<'_>, usize> = HashMap::with_capacity(received.len());
@@ -178,19 +233,40 @@ impl Rows for Batch<'_> {
     const SINGLE: Operation = Operation::CreateOrUpdateProfile;
 
     async fn send(&self, permit: Permit, rows: &[usize]) -> Result<(), Error> {
-        let documents: Vec<ProfileDocument<'_>> = rows.iter().map(|row| self.rows[*row].document()).collect();
-        let import = self.profiles.client.bulk_import_profiles(permit, bulk_profiles_document(&documents, None)).await?;
-        let jobs_of = |row: &usize| self.jobs_of_row[*row].iter().map(|job| &self.queued[*job]).collect();
+        let documents: Vec<ProfileDocument<'_>> =
+            rows.iter().map(|row| self.rows[*row].document()).collect();
+        let import = self
+            .profiles
+            .client
+            .bulk_import_profiles(permit, bulk_profiles_document(&documents, None))
+            .await?;
+        let jobs_of = |row: &usize| {
+            self.jobs_of_row[*row]
+                .iter()
+                .map(|job| &self.queued[*job])
+                .collect()
+        };
         let follow_up = FollowUp::json(&import.id, rows.iter().map(jobs_of).collect());
-        self.profiles.outbox.delay(UpsertProfile::QUEUE, &follow_up, self.profiles.poll_first).await;
+        self.profiles
+            .outbox
+            .delay(UpsertProfile::QUEUE, &follow_up, self.profiles.poll_first)
+            .await;
         Ok(())
     }
 
     async fn send_one(&self, permit: Permit, row: usize) -> Result<(), Error> {
-        self.profiles.client.create_or_update_profile(permit, &self.rows[row].document()).await.map(drop)
+        self.profiles
+            .client
+            .create_or_update_profile(permit, &self.rows[row].document())
+            .await
+            .map(drop)
     }
 
     fn offenders(&self, rows: &[usize], pointer: &str) -> Vec<usize> {
-        row_of_pointer(pointer).and_then(|(row, _)| rows.get(row)).copied().into_iter().collect()
+        row_of_pointer(pointer)
+            .and_then(|(row, _)| rows.get(row))
+            .copied()
+            .into_iter()
+            .collect()
     }
 }

@@ -27,7 +27,14 @@ impl<J: Job> Received<J> {
         let at = envelope.at.unwrap_or_else(|| queued.sid.time());
         let job: J = decode(envelope.data).map_err(Outcome::Invalid)?;
         job.validate(at, now).map_err(Outcome::Invalid)?;
-        let id = envelope.id.map_or_else(|| format!("{queue}/{}", queued.sid), String::from);
-        Ok(Self { job, id, at, lane: queued.lane })
+        let id = envelope
+            .id
+            .map_or_else(|| format!("{queue}/{}", queued.sid), String::from);
+        Ok(Self {
+            job,
+            id,
+            at,
+            lane: queued.lane,
+        })
     }
 }

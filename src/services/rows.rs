@@ -14,7 +14,10 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     pub(crate) fn new(jobs: usize) -> Self {
-        Self { outcomes: vec![None; jobs], jobs_of_row: Vec::new() }
+        Self {
+            outcomes: vec![None; jobs],
+            jobs_of_row: Vec::new(),
+        }
     }
 
     /// Adds a row for a job and returns its number.
@@ -44,7 +47,9 @@ impl Ledger {
         let seat = &mut self.outcomes[job];
         match seat {
             // Whatever went wrong with one row stands for the job.
-            Some(Outcome::Expired | Outcome::Failed(_) | Outcome::Invalid(_) | Outcome::Later(_)) => {}
+            Some(
+                Outcome::Expired | Outcome::Failed(_) | Outcome::Invalid(_) | Outcome::Later(_),
+            ) => {}
             Some(Outcome::Accepted) | None => *seat = Some(outcome),
         }
     }
@@ -58,7 +63,8 @@ impl Ledger {
 
     /// Returns the outcome of each job, in order.
     pub(crate) fn close(self) -> Vec<Outcome> {
-        let outcome = |outcome: Option<Outcome>| outcome.expect("every row of every job was decided");
+        let outcome =
+            |outcome: Option<Outcome>| outcome.expect("every row of every job was decided");
         self.outcomes.into_iter().map(outcome).collect()
     }
 }

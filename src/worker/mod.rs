@@ -14,7 +14,10 @@ use std::future::Future;
 use std::pin::Pin;
 
 /// What runs a lot of one kind.
-type Handler = for<'a> fn(&'a Lot, &'a Services) -> Pin<Box<dyn Future<Output = Vec<crate::queue::Verdict>> + Send + 'a>>;
+type Handler = for<'a> fn(
+    &'a Lot,
+    &'a Services,
+) -> Pin<Box<dyn Future<Output = Vec<crate::queue::Verdict>> + Send + 'a>>;
 
 /// One kind in the register.
 #[derive(Clone, Copy)]
@@ -26,7 +29,12 @@ pub(crate) struct Registered {
 
 /// Alphabetical.
 pub(crate) fn register() -> Vec<Registered> {
-    vec![job::<PlaceOrder>(), internal::<FollowImport>(FollowImport::KIND, UpsertProfile::QUEUE), job::<UpsertProfile>(), job::<TrackEvent>()]
+    vec![
+        job::<PlaceOrder>(),
+        internal::<FollowImport>(FollowImport::KIND, UpsertProfile::QUEUE),
+        job::<UpsertProfile>(),
+        job::<TrackEvent>(),
+    ]
 }
 
 /// All kinds and their queues.
@@ -35,15 +43,34 @@ pub fn routes() -> Vec<Route> {
 }
 
 fn job<J: Job + Run>() -> Registered {
-    let route = Route { kind: J::KIND, queue: J::QUEUE, internal: false };
-    Registered { route, lots_at_once: J::LOTS_AT_ONCE, handler: run::<J> }
+    let route = Route {
+        kind: J::KIND,
+        queue: J::QUEUE,
+        internal: false,
+    };
+    Registered {
+        route,
+        lots_at_once: J::LOTS_AT_ONCE,
+        handler: run::<J>,
+    }
 }
 
 fn internal<J: Run>(kind: &'static str, queue: &'static str) -> Registered {
-    Registered { route: Route { kind, queue, internal: true }, lots_at_once: J::LOTS_AT_ONCE, handler: run::<J> }
+    Registered {
+        route: Route {
+            kind,
+            queue,
+            internal: true,
+        },
+        lots_at_once: J::LOTS_AT_ONCE,
+        handler: run::<J>,
+    }
 }
 
-fn run<'a, J: Run>(lot: &'a Lot, services: &'a Services) -> Pin<Box<dyn Future<Output = Vec<crate::queue::Verdict>> + Send + 'a>> {
+fn run<'a, J: Run>(
+    lot: &'a Lot,
+    services: &'a Services,
+) -> Pin<Box<dyn Future<Output = Vec<crate::queue::Verdict>> + Send + 'a>> {
     Box::pin(async move {
         let outcomes = J::run(lot, services).await;
         outcomes.into_iter().map(verdict::verdict).collect()

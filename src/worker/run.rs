@@ -30,7 +30,9 @@ impl Workers {
             let services = Arc::clone(services);
             let handle = move |lot: Lot| {
                 let services = Arc::clone(&services);
-                async move { Ok::<Vec<Verdict>, BoxDynError>((registered.handler)(&lot, &services).await) }
+                async move {
+                    Ok::<Vec<Verdict>, BoxDynError>((registered.handler)(&lot, &services).await)
+                }
             };
             let worker = WorkerBuilder::new(registered.route.kind)
                 .backend(backend)
@@ -43,14 +45,19 @@ impl Workers {
                 drop(stopped.wait_for(|stop| *stop).await);
                 Ok::<(), WorkerError>(())
             };
-            let ended: Pin<Box<dyn Future<Output = Result<(), WorkerError>> + Send>> = Box::pin(worker.run_until(signal));
+            let ended: Pin<Box<dyn Future<Output = Result<(), WorkerError>> + Send>> =
+                Box::pin(worker.run_until(signal));
             running.spawn(async move {
                 if let Err(error) = ended.await {
                     tracing::error!(%error, kind = registered.route.kind, "a worker ended");
                 }
             });
         }
-        Self { engine: Arc::clone(engine), running, stop }
+        Self {
+            engine: Arc::clone(engine),
+            running,
+            stop,
+        }
     }
 
     /// Takes nothing new, lets running lots end until `drain` is over, hands the rest back, and ends.

@@ -29,7 +29,12 @@ pub(crate) fn verdict(outcome: Outcome) -> Verdict {
 }
 
 fn reason(failure: Failure) -> Reason {
-    Reason { code: failure.code, status: failure.status, detail: failure.detail, pointer: failure.pointer }
+    Reason {
+        code: failure.code,
+        status: failure.status,
+        detail: failure.detail,
+        pointer: failure.pointer,
+    }
 }
 
 #[cfg(test)]
@@ -37,20 +42,35 @@ mod tests {
     use super::*;
 
     fn failed(recovery: Recovery) -> Outcome {
-        Outcome::Failed(Failure { recovery, code: "klaviyo.x", status: None, detail: "x".into(), pointer: None })
+        Outcome::Failed(Failure {
+            recovery,
+            code: "klaviyo.x",
+            status: None,
+            detail: "x".into(),
+            pointer: None,
+        })
     }
 
     #[test]
     fn waiting_costs_no_attempt_and_never_kills() {
         let wait = Duration::from_secs(3);
-        assert_eq!(verdict(failed(Recovery::RetryAfter(wait))), Verdict::Snooze(wait));
-        assert_eq!(verdict(failed(Recovery::Operator)), Verdict::Snooze(OPERATOR_DELAY));
+        assert_eq!(
+            verdict(failed(Recovery::RetryAfter(wait))),
+            Verdict::Snooze(wait)
+        );
+        assert_eq!(
+            verdict(failed(Recovery::Operator)),
+            Verdict::Snooze(OPERATOR_DELAY)
+        );
     }
 
     #[test]
     fn only_what_can_never_work_dies() {
         assert!(matches!(verdict(failed(Recovery::Never)), Verdict::Bury(_)));
-        assert!(matches!(verdict(failed(Recovery::Retry)), Verdict::Retry(_)));
+        assert!(matches!(
+            verdict(failed(Recovery::Retry)),
+            Verdict::Retry(_)
+        ));
         assert!(matches!(verdict(Outcome::Expired), Verdict::Bury(_)));
     }
 }

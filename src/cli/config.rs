@@ -1,0 +1,58 @@
+//! `config show|check`.
+
+use super::{Global, output};
+use crate::config::Need;
+use clap::Subcommand;
+use output::Output;
+use serde_json::json;
+use std::process::ExitCode;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum Action {
+    /// Print every setting with its value
+    Show,
+    /// Report all mistakes; exits 2 if there are any
+    Check,
+}
+
+pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let given = global.given();
+    match arguments.action {
+        Action::Show => {
+            let shown = given.shown();
+            match Output::or_fitting(global.output) {
+                Output::Json => {
+                    let settings: serde_json::Map<_, _> = shown
+                        .iter()
+                        .map(|(setting, text)| (setting.name.to_owned(), json!(text)))
+                        .collect();
+                    output::json(&settings)?;
+                }
+                Output::Table => {
+                    let row = |(setting, text): &(&crate::config::Setting, String)| {
+                        vec![
+                            setting.name.to_owned(),
+                            text.clone(),
+                            setting.meaning.to_owned(),
+                        ]
+                    };
+                    output::table(
+                        &["SETTING", "VALUE", "MEANING"],
+                        &shown.iter().map(row).collect::<Vec<_>>(),
+                    );
+                }
+            }
+        }
+        Action::Check => {
+            given.config(&global.account, Need::Key)?;
+            output::line("the configuration is complete");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,175 @@
+//! `dev`: everything on this machine. `--demo` feeds it a believable day, `--once` ends with a summary.
+
+mod day;
+mod summary;
+
+use super::{Global, output};
+use crate::app::App;
+use crate::cli::run::asked_to_stop;
+use crate::config::{Config, Given, Need};
+use crate::private_redis::PrivateRedis;
+use crate::queue::{Outbox, Redis};
+use crate::services::operations::Operations;
+use crate::telemetry;
+use anyhow::bail;
+use day::Day;
+use indicatif::{ProgressBar, ProgressStyle};
+use klaviyo_jobs::Producer;
+use klaviyo_simulator::Simulator;
+use secrecy::ExposeSecret;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use summary::Summary;
+use tokio::time::{Instant, sleep};
+
+/// How long the day may take before the demo says that something is wrong.
+const DAY_MAX: Duration = Duration::from_secs(180);
+const OUTAGE: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Feed it a day of profiles, orders and browsing, with broken rows and a short outage
+    #[arg(long)]
+    demo: bool,
+    /// End when the day is delivered, with a summary
+    #[arg(long, requires = "demo")]
+    once: bool,
+    /// Where the private Redis keeps its files
+    #[arg(long, default_value = ".klaviyod", value_name = "FOLDER")]
+    folder: PathBuf,
+}
+
+pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    // A demo that ends starts from nothing, and two of them do not meet.
+    let folder = if arguments.once {
+        arguments
+            .folder
+            .join(format!("demo-{}", std::process::id()))
+    } else {
+        arguments.folder.join("redis")
+    };
+    let redis = PrivateRedis::start(&folder, true).await?;
+    let result = with_redis(global, &arguments, &redis).await;
+    drop(redis);
+    if arguments.once {
+        remove(&folder);
+    }
+    result
+}
+
+fn remove(folder: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(folder) {
+        output::complain(&format!("the demo's folder could not be removed ({error})"));
+    }
+}
+
+async fn with_redis(
+    global: &Global,
+    arguments: &Arguments,
+    redis: &PrivateRedis,
+) -> anyhow::Result<ExitCode> {
+    let simulator = Simulator::start(klaviyo_simulator::Config::default()).await?;
+    let config = config(global, redis, &simulator)?;
+    telemetry::start(&config.log);
+    let app = App::start(&config).await?;
+    output::line(&format!("private Redis   {}", redis.url()));
+    output::line(&format!(
+        "local Klaviyo   {}  (/sim/stats counts what arrives)",
+        simulator.base_url()
+    ));
+    let connection = Redis::at(config.redis_url.expose_secret())?
+        .connect()
+        .await?;
+    let mut operations = Operations::new(connection.clone(), config.keys.clone());
+    let mut code = ExitCode::SUCCESS;
+    if arguments.demo {
+        let day = Day::believable();
+        output::line(&format!(
+            "demo day        {} jobs, {} of them broken on purpose, Klaviyo down for {} s",
+            day.jobs(),
+            day.broken(),
+            OUTAGE.as_secs()
+        ));
+        let producer = Producer::new(connection.clone(), config.keys.clone());
+        let outbox = Outbox::new(connection, config.keys.clone());
+        simulator.faults().set_outage(true);
+        let started = Instant::now();
+        day.feed(&producer, &outbox).await?;
+        tokio::time::sleep_until(started + OUTAGE).await;
+        simulator.faults().set_outage(false);
+        until_delivered(&mut operations, &simulator, &day).await?;
+        let summary = Summary::of(
+            &day,
+            &simulator.stats(),
+            &app,
+            operations.dead(&<_>::default(), usize::MAX).await?,
+        );
+        summary.print(global.output)?;
+        if !summary.is_good() {
+            code = ExitCode::FAILURE;
+        }
+    }
+    if !arguments.once {
+        output::line(
+            "running until Ctrl-C; try: klaviyod enqueue event.track --data '{\"metric\":\"Viewed Product\",\"profile\":{\"email\":\"a@klqtest.dev\"}}'",
+        );
+        output::line(&format!("with KLAVIYOD_REDIS_URL={}", redis.url()));
+        asked_to_stop().await?;
+    }
+    app.stop().await;
+    simulator.stop().await;
+    Ok(code)
+}
+
+fn config(global: &Global, redis: &PrivateRedis, simulator: &Simulator) -> anyhow::Result<Config> {
+    let variables = [
+        ("KLAVIYOD_REDIS_URL", redis.url()),
+        ("KLAVIYO_PRIVATE_KEY", "pk_local_demo".to_owned()),
+        ("KLAVIYOD_KLAVIYO_BASE_URL", simulator.base_url()),
+        // The local Klaviyo finishes an import within a second.
+        ("KLAVIYOD_KLAVIYO__IMPORT_POLL_FIRST", "1500ms".to_owned()),
+        ("KLAVIYOD_LOG", "error".to_owned()),
+    ];
+    let given = Given::read(
+        global.config.as_deref(),
+        variables.map(|(name, value)| (name.to_owned(), value)),
+    );
+    Ok(given.config(&global.account, Need::Key)?)
+}
+
+async fn until_delivered(
+    operations: &mut Operations,
+    simulator: &Simulator,
+    day: &Day,
+) -> anyhow::Result<()> {
+    let progress = progress(day);
+    let deadline = Instant::now() + DAY_MAX;
+    loop {
+        let stats = simulator.stats();
+        progress.set_position(stats.distinct_events + stats.profiles.min(day.profiles()));
+        let queues = operations.queues().await?;
+        if queues.iter().all(crate::queue::Overview::is_empty) {
+            progress.finish_and_clear();
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            bail!(
+                "the day was not delivered within {} s; see `klaviyod queue list`",
+                DAY_MAX.as_secs()
+            );
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+fn progress(day: &Day) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("delivering      {bar:40} {pos}/{len} {elapsed}")
+        .expect("the template is constant");
+    ProgressBar::new(day.events() + day.profiles()).with_style(style)
+}

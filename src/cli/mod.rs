@@ -1,0 +1,141 @@
+//! The command line: one file per command. Tables on a terminal, JSON in a pipe.
+
+mod config;
+#[cfg(feature = "simulator")]
+mod dev;
+mod dlq;
+mod enqueue;
+mod output;
+mod queue;
+mod run;
+mod schema;
+#[cfg(feature = "simulator")]
+mod simulate;
+
+use crate::config::{Config, Given, Mistakes, Need};
+use crate::queue::{Redis, Unreachable};
+use crate::services::operations::Operations;
+use crate::telemetry;
+use clap::{CommandFactory, Parser, Subcommand};
+use output::Output;
+use secrecy::ExposeSecret;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The delivery engine between an application and Klaviyo.
+#[derive(Debug, Parser)]
+#[command(name = "klaviyod", version, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// Configuration file; else ./klaviyod.toml, else /etc/klaviyod/klaviyod.toml
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The account
+    #[arg(long, global = true, default_value = "default", value_name = "NAME")]
+    account: String,
+    /// Table or JSON; a table on a terminal, JSON in a pipe
+    #[arg(long, global = true, value_enum)]
+    output: Option<Output>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show or check the effective configuration, secrets hidden
+    Config(config::Arguments),
+    /// Print shell completions
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Run everything on this machine: private Redis, local Klaviyo, workers
+    #[cfg(feature = "simulator")]
+    Dev(dev::Arguments),
+    /// Look at dead jobs
+    Dlq(dlq::Arguments),
+    /// Enqueue one job, or many from NDJSON
+    Enqueue(enqueue::Arguments),
+    /// Look at queues
+    Queue(queue::Arguments),
+    /// Run the daemon
+    Run,
+    /// Print the JSON Schema of a kind, or list the kinds
+    Schema(schema::Arguments),
+    /// Run the local Klaviyo on its own
+    #[cfg(feature = "simulator")]
+    Simulate(simulate::Arguments),
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Whatever went wrong; [`fail`] prints it and chooses the exit code.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let global = self.global;
+        match self.command {
+            Command::Config(arguments) => config::run(&global, &arguments),
+            Command::Completions { shell } => {
+                clap_complete::generate(
+                    shell,
+                    &mut Self::command(),
+                    "klaviyod",
+                    &mut std::io::stdout(),
+                );
+                Ok(ExitCode::SUCCESS)
+            }
+            #[cfg(feature = "simulator")]
+            Command::Dev(arguments) => dev::run(&global, arguments).await,
+            Command::Dlq(arguments) => dlq::run(&global, arguments).await,
+            Command::Enqueue(arguments) => enqueue::run(&global, arguments).await,
+            Command::Queue(arguments) => queue::run(&global, arguments).await,
+            Command::Run => run::run(&global).await,
+            Command::Schema(arguments) => schema::run(&arguments),
+            #[cfg(feature = "simulator")]
+            Command::Simulate(arguments) => simulate::run(&arguments).await,
+        }
+    }
+}
+
+/// Prints why a command failed, one line for each mistake, and returns the exit code.
+pub fn fail(error: &anyhow::Error) -> ExitCode {
+    if let Some(mistakes) = error.downcast_ref::<Mistakes>() {
+        for mistake in &mistakes.0 {
+            output::complain(mistake);
+        }
+        return ExitCode::from(2);
+    }
+    output::complain(&format!("{error:#}"));
+    if error.chain().any(|cause| cause.is::<Unreachable>()) {
+        ExitCode::from(3)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+impl Global {
+    fn given(&self) -> Given {
+        Given::read(self.config.as_deref(), std::env::vars())
+    }
+
+    fn load(&self, need: Need) -> anyhow::Result<Config> {
+        let config = self.given().config(&self.account, need)?;
+        telemetry::start(&config.log);
+        Ok(config)
+    }
+
+    async fn operations(&self) -> anyhow::Result<Operations> {
+        let config = self.load(Need::Redis)?;
+        let redis = Redis::at(config.redis_url.expose_secret())?
+            .connect()
+            .await?;
+        Ok(Operations::new(redis, config.keys))
+    }
+}

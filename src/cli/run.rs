@@ -1,0 +1,30 @@
+//! `run`: the daemon.
+
+use super::Global;
+use crate::app::App;
+use crate::config::Need;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+
+pub(super) async fn run(global: &Global) -> anyhow::Result<ExitCode> {
+    let config = global.load(Need::Key)?;
+    let app = App::start(&config).await?;
+    asked_to_stop().await?;
+    tokio::select! {
+        () = app.stop() => Ok(ExitCode::SUCCESS),
+        asked = asked_to_stop() => {
+            asked?;
+            tracing::warn!("stopped at once; what was in flight is taken over after the lease");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Waits for SIGTERM or Ctrl-C.
+pub(super) async fn asked_to_stop() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+    }
+}

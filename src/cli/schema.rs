@@ -1,0 +1,19 @@
+//! `schema [KIND]`.
+
+use super::output;
+use klaviyo_jobs::{kind, kinds};
+use std::process::ExitCode;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// A kind such as event.track; without one the kinds are listed
+    kind: Option<String>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    match &arguments.kind {
+        Some(name) => output::line(&serde_json::to_string_pretty(&(kind(name)?.schema)())?),
+        None => kinds().iter().for_each(|info| output::line(info.kind)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
