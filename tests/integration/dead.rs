@@ -1,0 +1,115 @@
+use crate::harness::{EVENTS, PROFILES, Shop};
+use klaviyo_simulator::{Fault, FaultKind};
+use serde_json::json;
+use std::collections::BTreeSet;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nonsense_is_dead_lettered_with_one_readable_reason_each_and_neighbours_are_delivered() {
+    let mut shop = Shop::open().await;
+    let daemon = shop.daemon().await;
+    let good = json!({"kind": "event.track", "id": "good", "data": {"metric": "M", "profile": {"email": "a@klqtest.dev"}}});
+    let huge = format!(
+        r#"{{"kind": "event.track", "data": {{"metric": "{}"}}}}"#,
+        "x".repeat(6_000_000)
+    );
+    for nonsense in [
+        "not json",
+        r#"{"kind": "event.trak", "data": {}}"#,
+        r#"{"kind": "event.track", "data": {"metric": "M"}}"#,
+        &huge,
+        r#"{"kind": "profile.upsert", "data": {"profile": {"email": "a@klqtest.dev"}}}"#,
+        r#"{"kind": "event.track", "data": {"metric": "M", "profile": {"phone_number": "0150"}}}"#,
+        r#"{"kind": "profile.import.follow", "data": {}}"#,
+    ] {
+        shop.add(EVENTS, nonsense).await;
+    }
+    redis::cmd("XADD")
+        .arg(EVENTS)
+        .arg("*")
+        .arg("other")
+        .arg("x")
+        .query_async::<()>(&mut shop.redis)
+        .await
+        .unwrap();
+    shop.add(EVENTS, &good.to_string()).await;
+    shop.until_delivered().await;
+    let dead = shop.dead().await;
+    let codes: Vec<&str> = dead.iter().map(|job| job.code.as_str()).collect();
+    assert_eq!(dead.len(), 8, "{codes:?}");
+    let distinct: BTreeSet<&str> = codes.iter().copied().collect();
+    let expected = [
+        "job.invalid",
+        "job.missing_field",
+        "job.no_job_field",
+        "job.not_json",
+        "job.too_large",
+        "job.unknown_kind",
+        "job.wrong_queue",
+    ];
+    assert_eq!(distinct, BTreeSet::from(expected));
+    assert!(
+        dead.iter()
+            .all(|job| !job.detail.is_empty() && !job.detail.contains("0150"))
+    );
+    assert_eq!(shop.klaviyo.stats().distinct_events, 1);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_bad_row_of_a_bulk_call_harms_only_itself() {
+    let mut shop = Shop::open().await;
+    let row = FaultKind::RejectRow {
+        index: 5,
+        field: None,
+    };
+    shop.klaviyo.faults().push(Fault {
+        operation: Some("bulk_create_events".to_owned()),
+        times: 1,
+        kind: row,
+    });
+    let jobs = (0..1_000).map(|number| {
+        json!({"kind": "event.track", "id": format!("e-{number}"), "data": {
+            "metric": "M", "profile": {"email": format!("c-{number}@klqtest.dev")}}})
+    });
+    shop.add_all(EVENTS, jobs).await;
+    let daemon = shop.daemon().await;
+    shop.until_delivered().await;
+    let dead = shop.dead().await;
+    assert_eq!(dead.len(), 1, "{dead:?}");
+    assert_eq!(
+        (dead[0].code.as_str(), dead[0].status),
+        ("klaviyo.invalid", Some(400))
+    );
+    assert!(dead[0].pointer.is_some() && !dead[0].detail.is_empty());
+    assert_eq!(shop.klaviyo.stats().distinct_events, 999);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_an_import_refuses_is_dead_lettered_with_klaviyos_reason_also_after_a_restart() {
+    let mut shop = Shop::open().await;
+    let jobs = (0..40).map(|number| {
+        json!({"kind": "profile.upsert", "id": format!("p-{number}"), "data": {
+            "profile": {"email": format!("p-{number}@klqtest.dev")}, "properties": {"sim_reject": number == 7}}})
+    });
+    shop.add_all(PROFILES, jobs).await;
+    let daemon = shop.daemon().await;
+    let imported = || {
+        shop.klaviyo
+            .stats()
+            .operations
+            .get("bulk_import_profiles")
+            .is_some_and(|it| it.accepted == 1)
+    };
+    crate::harness::until("the import is accepted", imported).await;
+    daemon.stop().await;
+    let daemon = shop.daemon().await;
+    shop.until_delivered().await;
+    let dead = shop.dead().await;
+    assert_eq!(dead.len(), 1, "{dead:?}");
+    assert_eq!(
+        (dead[0].id.as_str(), dead[0].code.as_str()),
+        ("p-7", "klaviyo.import_refused")
+    );
+    daemon.stop().await;
+}

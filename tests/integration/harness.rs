@@ -1,0 +1,168 @@
+//! A shop: private Redis, local Klaviyo, and the daemon between them, in this process or as the real binary.
+
+use klaviyo_simulator::{Config as SimulatorConfig, Limits, Simulator};
+use klaviyod::app::App;
+use klaviyod::config::{Config, Given, Need};
+use klaviyod::private_redis::PrivateRedis;
+use klaviyod::queue::{DeadJob, Overview, Redis};
+use klaviyod::services::operations::Operations;
+use redis::aio::ConnectionManager;
+use serde_json::Value;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+pub(crate) const EVENTS: &str = "klaviyod:{default}:event-tracking";
+pub(crate) const PROFILES: &str = "klaviyod:{default}:profile-sync";
+/// A condition that takes longer will not come true.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) struct Shop {
+    pub(crate) klaviyo: Simulator,
+    pub(crate) redis: ConnectionManager,
+    operations: Operations,
+    variables: Vec<(&'static str, String)>,
+    _server: PrivateRedis,
+    _folder: TempDir,
+}
+
+impl Shop {
+    pub(crate) async fn open() -> Self {
+        let folder = TempDir::new().unwrap();
+        let server = PrivateRedis::start(folder.path(), false).await.unwrap();
+        let klaviyo = Simulator::start(SimulatorConfig {
+            limits: Limits::Off,
+            import_delay: Duration::from_millis(200),
+            record_bodies: true,
+            ..SimulatorConfig::default()
+        })
+        .await
+        .unwrap();
+        let variables = vec![
+            ("KLAVIYOD_REDIS_URL", server.url()),
+            ("KLAVIYO_PRIVATE_KEY", "pk_test".to_owned()),
+            ("KLAVIYOD_KLAVIYO_BASE_URL", klaviyo.base_url()),
+            ("KLAVIYOD_KLAVIYO__IMPORT_POLL_FIRST", "300ms".to_owned()),
+            ("KLAVIYOD_KLAVIYO__LIMITS", "off".to_owned()),
+            ("KLAVIYOD_LEASE", "2s".to_owned()),
+        ];
+        let redis = Redis::at(&server.url()).unwrap().connect().await.unwrap();
+        let operations = Operations::new(redis.clone(), klaviyo_jobs::Keys::default());
+        Self {
+            klaviyo,
+            redis,
+            operations,
+            variables,
+            _server: server,
+            _folder: folder,
+        }
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        let variables = self
+            .variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()));
+        Given::read(Some(Path::new("/dev/null")), variables)
+            .config("default", Need::Key)
+            .unwrap()
+    }
+
+    /// Starts the daemon within the test.
+    pub(crate) async fn daemon(&self) -> App {
+        App::start(&self.config()).await.unwrap()
+    }
+
+    /// Starts a command of the real binary.
+    pub(crate) fn binary(&self, arguments: &[&str]) -> Child {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_klaviyod"));
+        command
+            .args(arguments)
+            .envs(self.variables.iter().cloned())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        command.kill_on_drop(true).spawn().unwrap()
+    }
+
+    /// Puts a job on a stream as an application does, and returns its stream id.
+    pub(crate) async fn add(&mut self, stream: &str, job: &str) -> String {
+        redis::cmd("XADD")
+            .arg(stream)
+            .arg("*")
+            .arg("job")
+            .arg(job)
+            .query_async(&mut self.redis)
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn add_all(&mut self, stream: &str, jobs: impl Iterator<Item = Value>) {
+        let mut pipe = redis::pipe();
+        for job in jobs {
+            pipe.cmd("XADD")
+                .arg(stream)
+                .arg("*")
+                .arg("job")
+                .arg(job.to_string())
+                .ignore();
+        }
+        pipe.query_async::<()>(&mut self.redis).await.unwrap();
+    }
+
+    pub(crate) async fn queues(&mut self) -> Vec<Overview> {
+        self.operations.queues().await.unwrap()
+    }
+
+    pub(crate) async fn dead(&mut self) -> Vec<DeadJob> {
+        self.operations
+            .dead(&<_>::default(), usize::MAX)
+            .await
+            .unwrap()
+    }
+
+    /// Waits until nothing waits and nothing runs in any queue.
+    pub(crate) async fn until_delivered(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let queues = self.queues().await;
+            if queues.iter().all(Overview::is_empty) {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "jobs were left behind: {queues:?}"
+            );
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Reads a profile from Klaviyo by its address.
+    pub(crate) async fn profile(&self, email: &str) -> Value {
+        let url = format!(
+            "{}/api/profiles?filter=equals(email,%22{}%22)",
+            self.klaviyo.base_url(),
+            email.replace('@', "%40")
+        );
+        let client = reqwest::Client::builder()
+            .timeout(PATIENCE)
+            .build()
+            .unwrap();
+        let request = client
+            .get(url)
+            .header("Authorization", "Klaviyo-API-Key pk_test")
+            .header("revision", "2026-07-15");
+        let body = request.send().await.unwrap().bytes().await.unwrap();
+        serde_json::from_slice::<Value>(&body).unwrap()["data"][0]["attributes"].clone()
+    }
+}
+
+pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "never came true: {what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}

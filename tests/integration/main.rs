@@ -1,0 +1,11 @@
+//! From the queue to Klaviyo, with a real Redis, real sockets and the local Klaviyo: enqueue, and look at what arrived.
+//!
+//! Each test has its own Redis and its own Klaviyo, so they run at the same time and in any order.
+
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+mod config;
+mod crash;
+mod dead;
+mod delivery;
+mod harness;
