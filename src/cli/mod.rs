@@ -113,7 +113,10 @@ pub fn fail(error: &anyhow::Error) -> ExitCode {
         return ExitCode::from(2);
     }
     output::complain(&format!("{error:#}"));
-    if error.chain().any(|cause| cause.is::<Unreachable>()) {
+    if error
+        .chain()
+        .any(<dyn std::error::Error + 'static>::is::<Unreachable>)
+    {
         ExitCode::from(3)
     } else {
         ExitCode::FAILURE

@@ -311,7 +311,7 @@ impl Engine {
                 None => {
                     *renewed = Instant::now()
                         .checked_sub(self.config.lease)
-                        .unwrap_or(*renewed)
+                        .unwrap_or(*renewed);
                 }
             }
         }

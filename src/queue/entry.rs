@@ -149,7 +149,7 @@ fn read_entry(entry: Value, stream: usize, lane: Lane) -> Option<Entry> {
                 job.sid = std::str::from_utf8(&value)
                     .ok()
                     .and_then(EntryId::parse)
-                    .unwrap_or(id)
+                    .unwrap_or(id);
             }
             b"claim" => job.claim = String::from_utf8(value).unwrap_or_default().into(),
             _ => {}

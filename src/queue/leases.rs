@@ -23,15 +23,30 @@ pub(crate) async fn keep(engine: Arc<Engine>, mut redis: ConnectionManager) {
             if let Err(error) = renew(&engine, &mut redis, stream).await {
                 tracing::warn!(%error, "failed to renew leases; trying again");
             }
-            if !engine.is_quiet()
-                && let Err(error) = take_over(&engine, &mut redis, stream).await
-                && error.code() != Some("NOGROUP")
-            {
+            if let Err(error) = take_over_all(&engine, &mut redis, stream).await {
                 tracing::warn!(%error, "failed to look for vanished consumers; trying again");
             }
         }
         sleep(engine.lease() / 4).await;
     }
+}
+
+async fn take_over_all(
+    engine: &Engine,
+    redis: &mut ConnectionManager,
+    stream: usize,
+) -> RedisResult<()> {
+    while !engine.is_quiet() {
+        match take_over(engine, redis, stream).await {
+            // As much as was asked for: there may be more.
+            Ok(taken) if taken >= TAKE_OVER_MAX => {}
+            Ok(_) => break,
+            // The reader creates the group.
+            Err(error) if error.code() == Some("NOGROUP") => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 async fn renew(engine: &Engine, redis: &mut ConnectionManager, stream: usize) -> RedisResult<()> {
@@ -59,12 +74,12 @@ async fn take_over(
     engine: &Engine,
     redis: &mut ConnectionManager,
     stream: usize,
-) -> RedisResult<()> {
+) -> RedisResult<usize> {
     let (key, lane) = (&engine.streams()[stream].key, engine.streams()[stream].lane);
     let lease_ms = u64::try_from(engine.lease().as_millis()).unwrap_or(u64::MAX);
     let room = engine.room(stream).min(TAKE_OVER_MAX);
     if room == 0 {
-        return Ok(());
+        return Ok(0);
     }
     let idle: Vec<(String, String, u64, u64)> = redis::cmd("XPENDING")
         .arg(key)
@@ -82,7 +97,7 @@ async fn take_over(
         .map(|(id, ..)| id.as_str())
         .collect();
     if lost.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let asked = Instant::now();
     // The minimum idle time lets one of several daemons win.
@@ -96,6 +111,7 @@ async fn take_over(
         .await?;
     let entries = entries_of_claim(reply, stream, lane);
     tracing::info!(queue = %engine.streams()[stream].queue, jobs = entries.len(), "took over jobs of a vanished consumer");
+    let taken = entries.len();
     engine.accept(entries, asked);
-    Ok(())
+    Ok(taken)
 }

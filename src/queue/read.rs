@@ -37,7 +37,7 @@ pub(crate) async fn read(
         match reader.read_once(&engine, &mut doorbell, &mut redis).await {
             Ok(()) => {}
             Err(error) if error.code() == Some("NOGROUP") => {
-                create_groups(&engine, &mut redis).await
+                create_groups(&engine, &mut redis).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "failed to read; trying again");
@@ -138,20 +138,17 @@ impl Reader {
             .query_async(redis)
             .await?;
         let entries = entries_of_read(reply, index, stream.lane);
-        match entries.last() {
-            Some(last) => self.seen[index] = last.job.id,
-            None => {
-                let info: StreamInfoGroupsReply = redis::cmd("XINFO")
-                    .arg("GROUPS")
-                    .arg(&stream.key)
-                    .query_async(redis)
-                    .await?;
-                let place = info.groups.into_iter().find(|group| group.name == GROUP);
-                if let Some(place) =
-                    place.and_then(|group| EntryId::parse(&group.last_delivered_id))
-                {
-                    self.seen[index] = place;
-                }
+        if let Some(last) = entries.last() {
+            self.seen[index] = last.job.id;
+        } else {
+            let info: StreamInfoGroupsReply = redis::cmd("XINFO")
+                .arg("GROUPS")
+                .arg(&stream.key)
+                .query_async(redis)
+                .await?;
+            let place = info.groups.into_iter().find(|group| group.name == GROUP);
+            if let Some(place) = place.and_then(|group| EntryId::parse(&group.last_delivered_id)) {
+                self.seen[index] = place;
             }
         }
         let read = entries.len();

@@ -16,7 +16,7 @@ use tokio::time::sleep;
 /// Ids per script call: Redis serves nobody else meanwhile.
 const CHUNK: usize = 500;
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
-const BACKOFF_MAX: Duration = Duration::from_secs(15 * 60);
+const BACKOFF_MAX: Duration = Duration::from_mins(15);
 /// A job that needs more attempts than this is dead.
 pub(crate) const ATTEMPTS_MAX: u32 = 20;
 

@@ -108,8 +108,9 @@ pub(crate) async fn deliver<R: Rows>(
             None => permit(client, R::BULK).await,
         };
         let Err(error) = rows.send(granted, &part).await else {
-            part.iter()
-                .for_each(|row| ledger.row(*row, &Outcome::Accepted));
+            for row in &part {
+                ledger.row(*row, &Outcome::Accepted);
+            }
             continue;
         };
         if !matches!(
@@ -117,7 +118,9 @@ pub(crate) async fn deliver<R: Rows>(
             ErrorKind::Invalid { .. } | ErrorKind::TooLarge | ErrorKind::Conflict { .. }
         ) {
             let failed = Outcome::Failed(Failure::of(&error));
-            part.iter().for_each(|row| ledger.row(*row, &failed));
+            for row in &part {
+                ledger.row(*row, &failed);
+            }
             continue;
         }
         let offenders = offenders(rows, &part, error.details());

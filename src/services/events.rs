@@ -97,7 +97,7 @@ impl Events {
         }
         match way {
             Way::Bulk(granted) => {
-                deliver(&self.client, &batch, batch.parts(), granted, &mut ledger).await
+                deliver(&self.client, &batch, batch.parts(), granted, &mut ledger).await;
             }
             Way::Single(granted) => {
                 let mut granted = Some(granted);
@@ -169,15 +169,12 @@ fn fold(rows: Vec<(usize, Row)>, ledger: &mut Ledger) -> Vec<Row> {
             row.event.metric.as_str(),
             row.unique_id.as_str(),
         );
-        is_first.push(match seen.get(&key) {
-            Some(first) => {
-                ledger.share_row(*first, *job);
-                false
-            }
-            None => {
-                seen.insert(key, ledger.add_row(*job));
-                true
-            }
+        is_first.push(if let Some(first) = seen.get(&key) {
+            ledger.share_row(*first, *job);
+            false
+        } else {
+            seen.insert(key, ledger.add_row(*job));
+            true
         });
     }
     drop(seen);

@@ -52,7 +52,7 @@ struct RowToWrite<'a> {
 
 impl FollowUp {
     /// Writes the job.
-    pub(crate) fn json(import_id: &str, rows: Vec<Vec<&QueuedJob>>) -> Vec<u8> {
+    pub(crate) fn json(import_id: &str, rows: &[Vec<&QueuedJob>]) -> Vec<u8> {
         let job = |queued: &&QueuedJob| -> (String, Box<RawValue>) {
             let payload = serde_json::from_slice(&queued.payload)
                 .expect("the envelope was read before it was sent");

@@ -246,7 +246,7 @@ impl Rows for Batch<'_> {
                 .map(|job| &self.queued[*job])
                 .collect()
         };
-        let follow_up = FollowUp::json(&import.id, rows.iter().map(jobs_of).collect());
+        let follow_up = FollowUp::json(&import.id, &rows.iter().map(jobs_of).collect::<Vec<_>>());
         self.profiles
             .outbox
             .delay(UpsertProfile::QUEUE, &follow_up, self.profiles.poll_first)

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 pub(crate) const EVENTS: &str = "klaviyod:{default}:event-tracking";
 pub(crate) const PROFILES: &str = "klaviyod:{default}:profile-sync";
 /// A condition that takes longer will not come true.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) struct Shop {
     pub(crate) klaviyo: Simulator,

@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
 const SEED: u64 = 20_261_124;
-const CUSTOMERS: u64 = 400;
+pub(super) const CUSTOMERS: u64 = 400;
 const VIEWS: u64 = 6_000;
 const ORDERS: u64 = 250;
 const GOODS: [(&str, &str, f64); 5] = [
@@ -48,6 +48,7 @@ fn broken() -> [(&'static str, &'static str); 5] {
 pub(super) struct Day {
     jobs: Vec<Value>,
     events: u64,
+    broken: [(&'static str, &'static str); 5],
 }
 
 impl Day {
@@ -86,23 +87,23 @@ impl Day {
                 "value": value, "value_currency": "EUR", "items": items}}));
             events += 1 + lines as u64;
         }
-        Self { jobs, events }
+        Self {
+            jobs,
+            events,
+            broken: broken(),
+        }
     }
 
     pub(super) fn jobs(&self) -> usize {
-        self.jobs.len() + broken().len()
+        self.jobs.len() + self.broken.len()
     }
 
     pub(super) fn broken(&self) -> usize {
-        broken().len()
+        self.broken.len()
     }
 
     pub(super) fn events(&self) -> u64 {
         self.events
-    }
-
-    pub(super) fn profiles(&self) -> u64 {
-        CUSTOMERS
     }
 
     /// Enqueues everything, the broken ones as any language would.
@@ -117,7 +118,7 @@ impl Day {
         for enqueued in producer.enqueue_many(messages).await {
             enqueued.context("failed to feed the day")?;
         }
-        for (queue, job) in broken() {
+        for (queue, job) in self.broken {
             outbox
                 .add_unchecked(queue, job)
                 .await

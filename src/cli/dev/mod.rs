@@ -12,7 +12,7 @@ use crate::queue::{Outbox, Redis};
 use crate::services::operations::Operations;
 use crate::telemetry;
 use anyhow::bail;
-use day::Day;
+use day::{CUSTOMERS, Day};
 use indicatif::{ProgressBar, ProgressStyle};
 use klaviyo_jobs::Producer;
 use klaviyo_simulator::Simulator;
@@ -25,7 +25,7 @@ use summary::Summary;
 use tokio::time::{Instant, sleep};
 
 /// How long the day may take before the demo says that something is wrong.
-const DAY_MAX: Duration = Duration::from_secs(180);
+const DAY_MAX: Duration = Duration::from_mins(3);
 const OUTAGE: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -149,7 +149,7 @@ async fn until_delivered(
     let deadline = Instant::now() + DAY_MAX;
     loop {
         let stats = simulator.stats();
-        progress.set_position(stats.distinct_events + stats.profiles.min(day.profiles()));
+        progress.set_position(stats.distinct_events + stats.profiles.min(CUSTOMERS));
         let queues = operations.queues().await?;
         if queues.iter().all(crate::queue::Overview::is_empty) {
             progress.finish_and_clear();
@@ -171,5 +171,5 @@ fn progress(day: &Day) -> ProgressBar {
     }
     let style = ProgressStyle::with_template("delivering      {bar:40} {pos}/{len} {elapsed}")
         .expect("the template is constant");
-    ProgressBar::new(day.events() + day.profiles()).with_style(style)
+    ProgressBar::new(day.events() + CUSTOMERS).with_style(style)
 }

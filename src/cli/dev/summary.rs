@@ -1,6 +1,6 @@
 //! What a newcomer wants to know at the end of the demo: counted at the local Klaviyo, not by the daemon itself.
 
-use super::day::Day;
+use super::day::{CUSTOMERS, Day};
 use crate::app::App;
 use crate::cli::output::{self, Output};
 use crate::queue::DeadJob;
@@ -34,7 +34,7 @@ struct Dead {
 #[derive(Debug, Serialize)]
 struct Calls {
     operation: &'static str,
-    calls: u64,
+    sent: u64,
     rows: u64,
     budget_a_minute: Option<u32>,
     share_of_minute_percent: f64,
@@ -55,7 +55,7 @@ impl Summary {
                 });
                 Calls {
                     operation: operation.name(),
-                    calls: counts.sent,
+                    sent: counts.sent,
                     rows: stats
                         .operations
                         .get(operation.name())
@@ -65,14 +65,14 @@ impl Summary {
                 }
             });
         let missing_events = day.events().saturating_sub(stats.distinct_events);
-        let missing_profiles = day.profiles().saturating_sub(stats.profiles);
+        let missing_profiles = CUSTOMERS.saturating_sub(stats.profiles);
         Self {
             jobs: day.jobs(),
             delivered: day.jobs().saturating_sub(dead.len()),
             dead_as_expected: dead.len() == day.broken(),
             events_expected: day.events(),
             events_arrived: stats.distinct_events,
-            profiles_expected: day.profiles(),
+            profiles_expected: CUSTOMERS,
             profiles_arrived: stats.profiles,
             lost: missing_events + missing_profiles,
             calls: calls.collect(),
@@ -135,7 +135,7 @@ impl Summary {
                 .map_or_else(|| "-".to_owned(), |it| it.to_string());
             vec![
                 calls.operation.to_owned(),
-                calls.calls.to_string(),
+                calls.sent.to_string(),
                 calls.rows.to_string(),
                 budget,
                 format!("{} %", calls.share_of_minute_percent),
