@@ -23,6 +23,10 @@ const JOBS_IN_FLIGHT_MAX: usize = 20_000;
 /// What one read may bring: Redis serves nobody else meanwhile.
 const BYTES_PER_READ: usize = 4 << 20;
 const JOBS_PER_READ: usize = 1_000;
+/// How long a lot that may leave waits for the reader.
+const FILL_MAX: Duration = Duration::from_millis(50);
+/// Less room than this is none: single jobs that leave would each cost a read.
+const ROOM_JOBS_MIN: usize = 250;
 const MEAN_BYTES_FIRST: usize = BYTES_PER_READ / 100;
 
 /// A kind and the queue on which it belongs.
@@ -67,6 +71,8 @@ pub struct Engine {
     pub(crate) has_room: Notify,
     settled: Notify,
     quiet: AtomicBool,
+    behind: AtomicBool,
+    arrived: Notify,
     closed: AtomicBool,
     tasks: TaskTracker,
 }
@@ -127,6 +133,8 @@ impl Engine {
             has_room: Notify::new(),
             settled: Notify::new(),
             quiet: AtomicBool::new(false),
+            behind: AtomicBool::new(true),
+            arrived: Notify::new(),
             closed: AtomicBool::new(false),
             tasks: TaskTracker::new(),
         });
@@ -240,6 +248,27 @@ impl Engine {
         self.state().lines[line].buffer.len()
     }
 
+    /// The last pass of reading left more in Redis than it could bring.
+    pub(crate) fn set_behind(&self, behind: bool) {
+        self.behind.store(behind, Ordering::SeqCst);
+        self.arrived.notify_waiters();
+    }
+
+    /// Waits until so many jobs wait in the line, or all there are.
+    pub(crate) async fn fill(&self, line: usize, jobs: usize) {
+        loop {
+            let arrived = self.arrived.notified();
+            if !self.behind.load(Ordering::SeqCst) || self.is_quiet() || self.waiting(line) >= jobs
+            {
+                return;
+            }
+            // The limit only bounds what a reader that is held up by Redis can cost.
+            if tokio::time::timeout(FILL_MAX, arrived).await.is_err() {
+                return;
+            }
+        }
+    }
+
     pub(crate) fn seal(&self, line: usize, jobs_max: usize, bytes_max: usize) -> Vec<QueuedJob> {
         let mut guard = self.state();
         let state = &mut *guard;
@@ -350,10 +379,12 @@ impl Engine {
             .saturating_sub(state.bytes)
             .min(BYTES_PER_READ)
             / state.mean_bytes.max(256);
-        JOBS_IN_FLIGHT_MAX
-            .saturating_sub(held)
-            .min(by_bytes)
-            .min(JOBS_PER_READ)
+        let by_jobs = JOBS_IN_FLIGHT_MAX.saturating_sub(held);
+        if by_jobs < ROOM_JOBS_MIN {
+            0
+        } else {
+            by_jobs.min(by_bytes).min(JOBS_PER_READ)
+        }
     }
 
     /// Takes in what was read: each job joins the line of its kind, nonsense goes to the dead letters.

@@ -28,6 +28,11 @@ impl Lot {
         self.0.engine.waiting(self.0.line)
     }
 
+    /// Waits, for a moment at most, until `jobs_max` jobs wait or all that Redis has.
+    pub async fn fill(&self, jobs_max: usize) {
+        self.0.engine.fill(self.0.line, jobs_max).await;
+    }
+
     /// Takes what has arrived, in order; the first call decides. May be empty: a lease can lapse while a permit is
     /// awaited.
     pub fn seal(&self, jobs_max: usize, bytes_max: usize) -> &[QueuedJob] {

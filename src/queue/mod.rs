@@ -25,4 +25,6 @@ pub use entry::{EntryId, QueuedJob};
 pub use lot::Lot;
 pub use outbox::Outbox;
 pub use overview::{Overview, overview};
+pub use redis::RedisResult;
+pub use redis::aio::ConnectionManager;
 pub use settle::{Reason, Verdict};

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
 const DOORBELL_MS: u64 = 500;
+/// How long the bell waits while some queue is full: that is how late new room in it is noticed.
+const DOORBELL_WHILE_FULL_MS: u64 = 50;
 const ROOM_PATIENCE: Duration = Duration::from_millis(500);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(250);
 
@@ -31,6 +33,7 @@ pub(crate) async fn read(
     while !engine.is_quiet() {
         if (0..engine.streams().len()).all(|stream| engine.room(stream) == 0) {
             // The time limit only bounds how late a stop is noticed.
+            engine.set_behind(false);
             drop(timeout(ROOM_PATIENCE, engine.has_room.notified()).await);
             continue;
         }
@@ -84,6 +87,7 @@ impl Reader {
             return Ok(());
         }
         self.more = false;
+        let mut behind = false;
         let mut others_are_empty = true;
         for (index, stream) in engine.streams().iter().enumerate() {
             if stream.lane == Lane::Urgent {
@@ -97,24 +101,36 @@ impl Reader {
             let read = self.read_stream(engine, redis, index, count).await?;
             others_are_empty &= read < count;
             self.more |= read > 0;
+            behind |= read == count;
         }
+        engine.set_behind(behind);
         Ok(())
     }
 
+    /// Waits for something to read in a stream that has room; a full one would ring without end.
     async fn ring(&self, engine: &Engine, doorbell: &mut ConnectionManager) -> RedisResult<bool> {
+        let streams = engine.streams().iter().zip(&self.seen).enumerate();
+        let (keys, seen): (Vec<&str>, Vec<String>) = streams
+            .filter(|(index, _)| engine.room(*index) > 0)
+            .map(|(_, (stream, seen))| (stream.key.as_str(), seen.to_string()))
+            .unzip();
+        let all_have_room = keys.len() == engine.streams().len();
+        let block_ms = if all_have_room {
+            DOORBELL_MS
+        } else {
+            DOORBELL_WHILE_FULL_MS
+        };
         let mut bell = redis::cmd("XREAD");
         bell.arg("COUNT")
             .arg(1)
             .arg("BLOCK")
-            .arg(DOORBELL_MS)
-            .arg("STREAMS");
-        for stream in engine.streams() {
-            bell.arg(&stream.key);
-        }
-        for seen in &self.seen {
-            bell.arg(seen.to_string());
-        }
-        Ok(bell.query_async::<Value>(doorbell).await? != Value::Nil)
+            .arg(block_ms)
+            .arg("STREAMS")
+            .arg(keys)
+            .arg(seen);
+        let rang = bell.query_async::<Value>(doorbell).await? != Value::Nil;
+        // A queue that was full may have room by now, and its bell was not listened to.
+        Ok(rang || !all_have_room)
     }
 
     async fn read_stream(

@@ -77,7 +77,10 @@ impl Events {
         .await;
         let now = Timestamp::now();
         let queued = match &way {
-            Way::Bulk(_) => lot.seal(jobs_max, BYTES_MAX),
+            Way::Bulk(_) => {
+                lot.fill(jobs_max).await;
+                lot.seal(jobs_max, BYTES_MAX)
+            }
             Way::Single(_) => lot.seal(1, BYTES_MAX),
         };
         let mut ledger = Ledger::new(queued.len());

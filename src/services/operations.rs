@@ -1,10 +1,8 @@
 //! What operators and the edges may do with queues: the one way in for the command line.
 
-use crate::queue::{DeadJob, Overview, dead_jobs, overview};
+use crate::queue::{ConnectionManager, DeadJob, Overview, RedisResult, dead_jobs, overview};
 use jiff::Timestamp;
 use klaviyo_jobs::{Keys, kinds};
-use redis::RedisResult;
-use redis::aio::ConnectionManager;
 
 /// Looks at the queues of one account.
 #[derive(Clone, Debug)]

@@ -57,7 +57,10 @@ impl Profiles {
         .await;
         let now = Timestamp::now();
         let queued = match &way {
-            Way::Bulk(_) => lot.seal(PROFILES_MAX, BYTES_MAX),
+            Way::Bulk(_) => {
+                lot.fill(PROFILES_MAX).await;
+                lot.seal(PROFILES_MAX, BYTES_MAX)
+            }
             Way::Single(_) => lot.seal(1, BYTES_MAX),
         };
         let mut ledger = Ledger::new(queued.len());

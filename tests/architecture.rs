@@ -1,0 +1,165 @@
+//! The architecture, as a test: who may call whom, and what every job must have.
+
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Which modules of this crate each layer may name. Anything missing is forbidden.
+const MAY_USE: &[(&str, &[&str])] = &[
+    (
+        "cli",
+        &[
+            "app",
+            "config",
+            "private_redis",
+            "queue",
+            "services",
+            "telemetry",
+        ],
+    ),
+    ("klaviyo", &[]),
+    ("queue", &[]),
+    ("services", &["klaviyo", "queue"]),
+    ("worker", &["klaviyo", "queue", "services"]),
+];
+
+/// Which layers may name an outside crate. Crates not listed are free.
+const HOME: &[(&str, &[&str])] = &[
+    ("apalis", &["queue", "worker"]),
+    ("apalis_core", &["queue", "worker"]),
+    ("clap", &["cli"]),
+    ("failsafe", &["klaviyo"]),
+    ("governor", &["klaviyo"]),
+    ("redis", &["queue"]),
+    ("reqwest", &["klaviyo"]),
+];
+
+#[test]
+fn layers_call_downwards_only() {
+    let trespasses: Vec<String> = layers()
+        .flat_map(|(layer, allowed)| {
+            let named = files_of(layer).into_iter().flat_map(|file| {
+                let names = modules_named(&code(&file));
+                names.into_iter().map(move |name| (file.clone(), name))
+            });
+            named
+                .filter(|(_, name)| name != layer && !allowed.contains(&name.as_str()))
+                .map(|(file, name)| format!("{}: names `{name}`", file.display()))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(
+        trespasses.is_empty(),
+        "a layer calls upwards:\n{}",
+        trespasses.join("\n")
+    );
+}
+
+#[test]
+fn outside_crates_stay_in_their_home() {
+    let mut strays = Vec::new();
+    for (layer, _) in layers() {
+        for file in files_of(layer) {
+            let code = code(&file);
+            for (name, homes) in HOME {
+                let named = code.match_indices(&format!("{name}::")).any(|(at, _)| {
+                    !code[..at].ends_with(|before: char| {
+                        before.is_alphanumeric() || before == '_' || before == ':'
+                    })
+                });
+                if named && !homes.contains(layer) {
+                    strays.push(format!("{}: names `{name}`", file.display()));
+                }
+            }
+        }
+    }
+    assert!(
+        strays.is_empty(),
+        "a crate left its home:\n{}",
+        strays.join("\n")
+    );
+}
+
+#[test]
+fn every_job_is_registered_and_frozen() {
+    for kind in klaviyo_jobs::kinds() {
+        assert!(
+            klaviyod::worker::routes()
+                .iter()
+                .any(|route| route.kind == kind.kind),
+            "{} is not registered",
+            kind.kind
+        );
+        let frozen = root()
+            .join("jobs/tests/wire")
+            .join(format!("{}.v1.json", kind.kind));
+        assert!(frozen.exists(), "{} has no frozen payload", kind.kind);
+    }
+}
+
+#[test]
+fn every_layer_is_listed() {
+    for entry in fs::read_dir(src()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        assert!(
+            !path.is_dir() || layers().any(|(layer, _)| *layer == name),
+            "unlisted layer `{name}`"
+        );
+    }
+}
+
+fn layers() -> impl Iterator<Item = &'static (&'static str, &'static [&'static str])> {
+    MAY_USE.iter()
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn src() -> PathBuf {
+    root().join("src")
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap()
+}
+
+fn files_of(layer: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![src().join(layer)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|it| it == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// The file without its line comments.
+fn code(file: &Path) -> String {
+    read(file)
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// Every module of this crate that the code names as `crate::module`. Nested imports of the root are not used here.
+fn modules_named(code: &str) -> Vec<String> {
+    let segment = |rest: &str| {
+        rest.split(|c: char| !c.is_alphanumeric() && c != '_')
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    code.match_indices("crate::")
+        .map(|(at, path)| segment(&code[at + path.len()..]))
+        .collect()
+}
