@@ -38,3 +38,7 @@ demo: setup ## A day of a shop, delivered to a local Klaviyo, with a summary
 .PHONY: dev
 dev: setup ## Run everything locally, without a Klaviyo account, until Ctrl-C
 	cargo run -- dev --demo
+
+.PHONY: bench
+bench: setup ## How fast events pass: a bare loop, the daemon, the queue alone
+	cargo bench --bench throughput
