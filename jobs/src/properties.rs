@@ -175,10 +175,10 @@ fn check_number(json: &str, start: usize) -> Result<usize, &'static str> {
             .unwrap_or(rest.len());
     let text = &json[start..end];
     // Up to 18 characters are certain to fit, whatever they are, but for an exponent.
-    let fits = if text.contains(['e', 'E']) {
+    let fits = if text.contains(['e', 'E']) || (text.len() > 18 && text.contains('.')) {
         text.parse::<f64>().is_ok_and(f64::is_finite)
     } else {
-        text.len() <= 18 || text.contains('.') || text.parse::<i64>().is_ok()
+        text.len() <= 18 || text.parse::<i64>().is_ok()
     };
     if fits { Ok(end) } else { Err(NUMBER_TOO_WIDE) }
 }

@@ -81,7 +81,7 @@ pub struct Engine {
 struct State {
     lines: Vec<Line>,
     leases: Vec<HashMap<EntryId, Instant>>,
-    bytes: usize,
+    bytes: Vec<usize>,
     mean_bytes: usize,
 }
 
@@ -121,7 +121,7 @@ impl Engine {
         let state = State {
             lines: config.routes.iter().map(|_| Line::default()).collect(),
             leases: streams.iter().map(|_| HashMap::new()).collect(),
-            bytes: 0,
+            bytes: vec![0; streams.len()],
             mean_bytes: MEAN_BYTES_FIRST,
         };
         let (settlements, inbox) = mpsc::unbounded_channel();
@@ -161,7 +161,7 @@ impl Engine {
         self.has_room.notify_one();
     }
 
-    /// Hands back what no handler took, waits until everything is settled, and ends.
+    /// Hands back what no handler took, waits for a lease at most until everything is settled, and ends.
     pub async fn close(&self) {
         self.quiet();
         let rest: Settlement = {
@@ -174,12 +174,23 @@ impl Engine {
                 .collect()
         };
         self.settle(rest);
-        loop {
-            let settled = self.settled.notified();
-            if self.in_flight() == 0 {
-                break;
+        let all_settled = async {
+            loop {
+                let settled = self.settled.notified();
+                if self.in_flight() == 0 {
+                    break;
+                }
+                settled.await;
             }
-            settled.await;
+        };
+        if tokio::time::timeout(self.config.lease, all_settled)
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                jobs = self.in_flight(),
+                "Redis did not take everything back; the rest is taken over after the lease"
+            );
         }
         self.closed.store(true, Ordering::SeqCst);
     }
@@ -353,7 +364,7 @@ impl Engine {
         let mut state = self.state();
         for (job, _) in settled {
             state.leases[job.stream].remove(&job.id);
-            state.bytes -= job.bytes();
+            state.bytes[job.stream] -= job.bytes();
         }
         drop(state);
         self.has_room.notify_one();
@@ -375,10 +386,20 @@ impl Engine {
             .filter(|(it, _)| it.queue == *queue)
             .map(|(_, held)| held.len())
             .sum();
-        let by_bytes = BYTES_IN_FLIGHT_MAX
-            .saturating_sub(state.bytes)
-            .min(BYTES_PER_READ)
-            / state.mean_bytes.max(256);
+        let of_queue = |bytes: &'_ [usize]| -> Vec<usize> {
+            let streams = self.streams.iter().zip(bytes);
+            streams
+                .filter(|(it, _)| it.queue == *queue)
+                .map(|(_, bytes)| *bytes)
+                .collect()
+        };
+        let bytes_held: usize = of_queue(&state.bytes).into_iter().sum();
+        // Every queue has its own share, so that one that cannot leave stops no other.
+        let bytes_left = (BYTES_IN_FLIGHT_MAX / self.queues().count()).saturating_sub(bytes_held);
+        let by_bytes = match bytes_left {
+            0 => 0,
+            left => (left.min(BYTES_PER_READ) / state.mean_bytes.max(256)).max(1),
+        };
         let by_jobs = JOBS_IN_FLIGHT_MAX.saturating_sub(held);
         if by_jobs < ROOM_JOBS_MIN {
             0
@@ -392,17 +413,19 @@ impl Engine {
         if entries.is_empty() {
             return;
         }
-        let mut buried = Vec::new();
+        let mut settled = Vec::new();
         let mut guard = self.state();
         let state = &mut *guard;
         let bytes: usize = entries.iter().map(|entry| entry.job.payload.len()).sum();
         state.mean_bytes = usize::midpoint(state.mean_bytes, bytes / entries.len());
         for Entry { job, has_payload } in entries {
-            state.bytes += job.bytes();
+            state.bytes[job.stream] += job.bytes();
             state.leases[job.stream].insert(job.id, asked);
             match self.line_of(&job, has_payload) {
+                // Nobody will open a lot any more: it goes back at once.
+                Ok(_) if self.is_quiet() => settled.push((job, Verdict::Snooze(Duration::ZERO))),
                 Ok(line) => state.lines[line].buffer.push_back(job),
-                Err(invalid) => buried.push((job, Verdict::Bury(Reason::from(&invalid)))),
+                Err(invalid) => settled.push((job, Verdict::Bury(Reason::from(&invalid)))),
             }
         }
         for line in &mut state.lines {
@@ -411,7 +434,7 @@ impl Engine {
             }
         }
         drop(guard);
-        self.settle(buried);
+        self.settle(settled);
     }
 
     fn line_of(&self, job: &QueuedJob, has_payload: bool) -> Result<usize, Invalid> {

@@ -14,7 +14,6 @@ use std::time::Instant;
 use tokio::time::sleep;
 
 const CHUNK: usize = 500;
-const TAKE_OVER_MAX: usize = 1_000;
 
 /// Renews and takes over, four times a lease, until the engine is closed.
 pub(crate) async fn keep(engine: Arc<Engine>, mut redis: ConnectionManager) {
@@ -36,11 +35,12 @@ async fn take_over_all(
     redis: &mut ConnectionManager,
     stream: usize,
 ) -> RedisResult<()> {
+    let mut from = "-".to_owned();
     while !engine.is_quiet() {
-        match take_over(engine, redis, stream).await {
-            // As much as was asked for: there may be more.
-            Ok(taken) if taken >= TAKE_OVER_MAX => {}
-            Ok(_) => break,
+        match take_over(engine, redis, stream, &from).await {
+            // There may be more behind the last one.
+            Ok(Some(last)) => from = format!("({last}"),
+            Ok(None) => break,
             // The reader creates the group.
             Err(error) if error.code() == Some("NOGROUP") => break,
             Err(error) => return Err(error),
@@ -70,48 +70,53 @@ async fn renew(engine: &Engine, redis: &mut ConnectionManager, stream: usize) ->
     Ok(())
 }
 
+/// Takes over what is idle from `from` on; returns the last id looked at when there may be more.
 async fn take_over(
     engine: &Engine,
     redis: &mut ConnectionManager,
     stream: usize,
-) -> RedisResult<usize> {
+    from: &str,
+) -> RedisResult<Option<String>> {
     let (key, lane) = (&engine.streams()[stream].key, engine.streams()[stream].lane);
     let lease_ms = u64::try_from(engine.lease().as_millis()).unwrap_or(u64::MAX);
-    let room = engine.room(stream).min(TAKE_OVER_MAX);
+    let room = engine.room(stream);
     if room == 0 {
-        return Ok(0);
+        return Ok(None);
     }
-    let idle: Vec<(String, String, u64, u64)> = redis::cmd("XPENDING")
+    let mut pending = redis::cmd("XPENDING");
+    pending
         .arg(key)
         .arg(GROUP)
         .arg("IDLE")
         .arg(lease_ms)
-        .arg("-")
+        .arg(from)
         .arg("+")
-        .arg(room)
-        .query_async(redis)
-        .await?;
+        .arg(room);
+    let idle: Vec<(String, String, u64, u64)> = pending.query_async(redis).await?;
+    let more = if idle.len() == room {
+        idle.last().map(|(id, ..)| id.clone())
+    } else {
+        None
+    };
     let lost: Vec<&str> = idle
         .iter()
         .filter(|(id, ..)| EntryId::parse(id).is_some_and(|id| !engine.knows(stream, id)))
         .map(|(id, ..)| id.as_str())
         .collect();
     if lost.is_empty() {
-        return Ok(0);
+        return Ok(more);
     }
     let asked = Instant::now();
     // The minimum idle time lets one of several daemons win.
-    let reply: Value = redis::cmd("XCLAIM")
+    let mut claim = redis::cmd("XCLAIM");
+    claim
         .arg(key)
         .arg(GROUP)
         .arg(engine.consumer())
         .arg(lease_ms)
-        .arg(&lost)
-        .query_async(redis)
-        .await?;
-    let entries = entries_of_claim(reply, stream, lane);
+        .arg(&lost);
+    let entries = entries_of_claim(claim.query_async::<Value>(redis).await?, stream, lane);
     tracing::info!(queue = %engine.streams()[stream].queue, jobs = entries.len(), "took over jobs of a vanished consumer");
-    let taken = entries.len();
     engine.accept(entries, asked);
-    Ok(taken)
+    Ok(more)
 }

@@ -8,6 +8,7 @@ use super::entry::QueuedJob;
 use super::settle::{Reason, Verdict};
 use std::iter;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// Work for one call of one kind.
 #[derive(Clone, Debug)]
@@ -67,7 +68,15 @@ impl Drop for Slot {
         };
         // Jobs without a verdict: the handler failed, panicked or was cancelled.
         let decided = self.verdicts.take().unwrap_or_default();
-        let undecided = iter::repeat_with(|| Verdict::Retry(Reason::abandoned()));
+        // At the stop they did nothing wrong: no attempt is spent.
+        let stopping = self.engine.is_quiet();
+        let undecided = iter::repeat_with(|| {
+            if stopping {
+                Verdict::Snooze(Duration::ZERO)
+            } else {
+                Verdict::Retry(Reason::abandoned())
+            }
+        });
         self.engine.settle(
             jobs.into_iter()
                 .zip(decided.into_iter().chain(undecided))

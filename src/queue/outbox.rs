@@ -4,9 +4,19 @@ use super::settle::Reason;
 use jiff::Timestamp;
 use klaviyo_jobs::{Keys, Lane};
 use redis::aio::ConnectionManager;
-use redis::{RedisResult, cmd};
+use redis::{RedisResult, Script, cmd};
+use std::sync::LazyLock;
 use std::time::Duration;
 use tokio::time::sleep;
+
+// The first write of each script frees memory, so that Redis runs them at maxmemory too: without the follow-up of what
+// Klaviyo has accepted, nothing could be settled, and no memory would ever be freed.
+static DELAY: LazyLock<Script> = LazyLock::new(|| {
+    Script::new("redis.call('ZREM', KEYS[1], '') redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])")
+});
+static BURY: LazyLock<Script> = LazyLock::new(|| {
+    Script::new("redis.call('XDEL', KEYS[1], '0-1') redis.call('XADD', KEYS[1], '*', unpack(ARGV))")
+});
 
 /// Writes for one account.
 #[derive(Clone)]
@@ -34,11 +44,9 @@ impl Outbox {
         let unique = format!("{:032x}", rand::random::<u128>());
         let mut member = format!("{unique}:0:{}:::", Lane::Live.as_str()).into_bytes();
         member.extend_from_slice(job);
-        let mut add = cmd("ZADD");
-        add.arg(self.keys.delayed(queue))
-            .arg(due.as_millisecond())
-            .arg(member);
-        while let Err(error) = add.query_async::<()>(&mut self.redis.clone()).await {
+        let mut call = DELAY.key(self.keys.delayed(queue));
+        call.arg(due.as_millisecond()).arg(member);
+        while let Err(error) = call.invoke_async::<()>(&mut self.redis.clone()).await {
             tracing::warn!(%error, queue, "failed to write a follow-up; trying again");
             sleep(Duration::from_millis(500)).await;
         }
@@ -70,26 +78,23 @@ impl Outbox {
         job: &str,
         reason: &Reason,
     ) -> RedisResult<()> {
-        cmd("XADD")
-            .arg(self.keys.dead(queue))
-            .arg("*")
-            .arg("job")
+        let mut call = BURY.key(self.keys.dead(queue));
+        call.arg("job")
             .arg(job)
             .arg("sid")
             .arg(sid)
             .arg("n")
             .arg(1)
             .arg("lane")
-            .arg(Lane::Live.as_str())
-            .arg("code")
+            .arg(Lane::Live.as_str());
+        call.arg("code")
             .arg(reason.code)
             .arg("status")
-            .arg(reason.status.map(|it| it.to_string()).unwrap_or_default())
-            .arg("detail")
+            .arg(reason.status.map(|it| it.to_string()).unwrap_or_default());
+        call.arg("detail")
             .arg(&*reason.detail)
             .arg("pointer")
-            .arg(reason.pointer.as_deref().unwrap_or_default())
-            .query_async(&mut self.redis.clone())
-            .await
+            .arg(reason.pointer.as_deref().unwrap_or_default());
+        call.invoke_async(&mut self.redis.clone()).await
     }
 }

@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use klaviyo_jobs::keys::GROUP;
 use klaviyo_jobs::{Keys, Lane};
 use redis::aio::ConnectionManager;
-use redis::streams::{StreamInfoGroupsReply, StreamRangeReply};
-use redis::{RedisResult, cmd};
+use redis::{RedisResult, Script};
 use serde::Serialize;
+use std::sync::LazyLock;
 
 /// The state of one queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -39,7 +39,10 @@ impl Overview {
     }
 }
 
-/// Counts the jobs of a queue, without reading them.
+/// Entries, entries that a consumer holds, and the oldest id of one lane.
+type LaneCount = (u64, u64, String);
+
+/// Counts the jobs of a queue at one moment, without reading them.
 ///
 /// # Errors
 /// Redis' own.
@@ -49,60 +52,29 @@ pub async fn overview(
     queue: &str,
     now: Timestamp,
 ) -> RedisResult<Overview> {
-    let mut overview = Overview {
+    static OVERVIEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("overview.lua")));
+    let mut call = OVERVIEW.key(keys.delayed(queue));
+    call.key(keys.dead(queue));
+    for lane in Lane::ALL {
+        call.key(keys.queue(queue, lane));
+    }
+    let (delayed, dead, urgent, live, backfill): (u64, u64, LaneCount, LaneCount, LaneCount) =
+        call.arg(GROUP).invoke_async(redis).await?;
+    let waiting = |lane: &LaneCount| lane.0.saturating_sub(lane.1);
+    let age = |lane: &LaneCount| {
+        let written = EntryId::parse(&lane.2).map(EntryId::time);
+        let age = written.map_or(0, |written| now.as_millisecond() - written.as_millisecond());
+        u64::try_from(age).unwrap_or(0)
+    };
+    Ok(Overview {
         account: keys.account().to_owned(),
         queue: queue.to_owned(),
-        ready: 0,
-        in_flight: 0,
-        delayed: cmd("ZCARD")
-            .arg(keys.delayed(queue))
-            .query_async(redis)
-            .await?,
-        dead: cmd("XLEN").arg(keys.dead(queue)).query_async(redis).await?,
-        backfill: 0,
-        oldest_ms: 0,
+        ready: waiting(&urgent) + waiting(&live),
+        in_flight: urgent.1 + live.1 + backfill.1,
+        delayed,
+        dead,
+        backfill: waiting(&backfill),
+        oldest_ms: age(&urgent).max(age(&live)).max(age(&backfill)),
         paused: false,
-    };
-    for lane in Lane::ALL {
-        let key = keys.queue(queue, lane);
-        let length: u64 = cmd("XLEN").arg(&key).query_async(redis).await?;
-        if length == 0 {
-            continue;
-        }
-        let groups: StreamInfoGroupsReply = cmd("XINFO")
-            .arg("GROUPS")
-            .arg(&key)
-            .query_async(redis)
-            .await?;
-        let pending = groups
-            .groups
-            .iter()
-            .find(|group| group.name == GROUP)
-            .map_or(0, |group| u64::try_from(group.pending).unwrap_or(u64::MAX));
-        let waiting = length.saturating_sub(pending);
-        overview.in_flight += pending;
-        match lane {
-            Lane::Urgent | Lane::Live => overview.ready += waiting,
-            Lane::Backfill => overview.backfill += waiting,
-        }
-        let first: StreamRangeReply = cmd("XRANGE")
-            .arg(&key)
-            .arg("-")
-            .arg("+")
-            .arg("COUNT")
-            .arg(1)
-            .query_async(redis)
-            .await?;
-        if let Some(id) = first
-            .ids
-            .first()
-            .and_then(|entry| EntryId::parse(&entry.id))
-        {
-            let age = now
-                .as_millisecond()
-                .saturating_sub(id.time().as_millisecond());
-            overview.oldest_ms = overview.oldest_ms.max(u64::try_from(age).unwrap_or(0));
-        }
-    }
-    Ok(overview)
+    })
 }

@@ -158,7 +158,7 @@ struct Move<'a> {
 
 impl<'a> Move<'a> {
     fn of(job: &QueuedJob, verdict: &'a Verdict) -> Self {
-        let attempts = job.attempts + 1;
+        let attempts = job.attempts.saturating_add(1);
         match verdict {
             Verdict::Delivered => unreachable!("delivered jobs are settled before"),
             Verdict::Retry(reason) if attempts >= ATTEMPTS_MAX => Self {

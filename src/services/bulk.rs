@@ -7,6 +7,8 @@ use super::outcome::{Failure, Outcome};
 use super::rows::Ledger;
 use crate::klaviyo::{Client, Error, ErrorDetail, ErrorKind, Operation, Permit};
 use crate::queue::Lot;
+use futures::future::{Either, select};
+use std::pin::pin;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
@@ -56,6 +58,7 @@ pub(crate) async fn way(client: &Client, lot: &Lot, bulk: Operation, single: Ope
     }
 }
 
+/// Takes whichever permit comes first; while one operation is refused the other still counts.
 async fn either(
     client: &Client,
     bulk: Operation,
@@ -63,10 +66,27 @@ async fn either(
     deadline: Instant,
 ) -> Result<Way, Error> {
     // Both may be cancelled: a permit that is dropped gives back what it took.
-    tokio::select! {
-        biased;
-        permit = client.permit(bulk, deadline) => permit.map(Way::Bulk),
-        permit = client.permit(single, deadline) => permit.map(Way::Single),
+    let in_bulk = pin!(client.permit(bulk, deadline));
+    let singly = pin!(client.permit(single, deadline));
+    match select(in_bulk, singly).await {
+        Either::Left((Ok(permit), _)) => Ok(Way::Bulk(permit)),
+        Either::Right((Ok(permit), _)) => Ok(Way::Single(permit)),
+        Either::Left((Err(refused), singly)) => singly
+            .await
+            .map(Way::Single)
+            .map_err(|other| sooner(refused, other)),
+        Either::Right((Err(refused), in_bulk)) => in_bulk
+            .await
+            .map(Way::Bulk)
+            .map_err(|other| sooner(refused, other)),
+    }
+}
+
+fn sooner(one: Error, other: Error) -> Error {
+    if until(&one) <= until(&other) {
+        one
+    } else {
+        other
     }
 }
 
@@ -81,13 +101,17 @@ pub(crate) async fn permit(client: &Client, operation: Operation) -> Permit {
 }
 
 async fn pause(error: &Error) {
-    let until = match error.kind() {
+    let now = Instant::now();
+    sleep_until(until(error).clamp(now + PAUSE_MIN, now + PATIENCE)).await;
+}
+
+fn until(error: &Error) -> Instant {
+    match error.kind() {
         ErrorKind::BreakerOpen { until }
         | ErrorKind::BudgetSpent { until, .. }
         | ErrorKind::GateClosed { until, .. } => *until,
         _ => Instant::now(),
-    };
-    sleep_until(until.clamp(Instant::now() + PAUSE_MIN, Instant::now() + PATIENCE)).await;
+    }
 }
 
 /// Sends all rows, writing what becomes of each into the ledger.
@@ -115,7 +139,10 @@ pub(crate) async fn deliver<R: Rows>(
         };
         if !matches!(
             error.kind(),
-            ErrorKind::Invalid { .. } | ErrorKind::TooLarge | ErrorKind::Conflict { .. }
+            ErrorKind::Invalid { .. }
+                | ErrorKind::TooLarge
+                | ErrorKind::Conflict { .. }
+                | ErrorKind::NotFound { .. }
         ) {
             let failed = Outcome::Failed(Failure::of(&error));
             for row in &part {

@@ -12,10 +12,10 @@ use crate::klaviyo::{
     row_of_pointer,
 };
 use crate::queue::{Lot, Outbox, QueuedJob, Reason};
-use crate::services::follow_up::FollowUp;
+use crate::services::follow_up::{FollowUp, FollowedRow};
 use crate::services::merge::MergedProfile;
 use jiff::Timestamp;
-use klaviyo_jobs::{Identity, Job, UpsertProfile};
+use klaviyo_jobs::{Identity, Invalid, Job, UpsertProfile};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,47 +132,82 @@ impl Profiles {
             if age > FOLLOW_MAX {
                 return Outcome::Expired;
             }
-            return Outcome::Later(age.clamp(self.poll_first, POLL_MAX));
+            return Outcome::Later(age.clamp(self.poll_first.min(POLL_MAX), POLL_MAX));
         }
-        if job.failed_count == 0 {
-            return Outcome::Accepted;
-        }
-        match self.bury_refused(&follow_up, queue).await {
+        let settled = match job.status.as_str() {
+            "cancelled" => self.bury_cancelled(&follow_up, queue).await,
+            _ if job.failed_count == 0 => Ok(()),
+            _ => self.bury_refused(&follow_up, queue).await,
+        };
+        match settled {
             Ok(()) => Outcome::Accepted,
             Err(outcome) => outcome,
         }
     }
 
+    /// Nobody knows which rows of a cancelled import were applied, so all of them are shown to an operator.
+    async fn bury_cancelled(&self, follow_up: &FollowUp, queue: &str) -> Result<(), Outcome> {
+        let reason = Reason {
+            code: "klaviyo.import_cancelled",
+            status: None,
+            detail: "Klaviyo cancelled the import; replay the job, a repeated upsert is harmless"
+                .into(),
+            pointer: None,
+        };
+        for row in &follow_up.rows {
+            self.bury_row(row, queue, &reason).await?;
+        }
+        Ok(())
+    }
+
+    async fn bury_row(
+        &self,
+        row: &FollowedRow,
+        queue: &str,
+        reason: &Reason,
+    ) -> Result<(), Outcome> {
+        for (sid, payload) in &row.jobs {
+            let buried = self.outbox.bury(queue, sid, payload.get(), reason).await;
+            buried.map_err(|_| Outcome::Later(Duration::from_secs(5)))?;
+        }
+        Ok(())
+    }
+
     async fn bury_refused(&self, follow_up: &FollowUp, queue: &str) -> Result<(), Outcome> {
+        // All pages first: a page that fails must not repeat the burials of the ones before.
+        let refused = self
+            .refused_rows(&follow_up.import_id)
+            .await
+            .map_err(|error| Outcome::Failed(Failure::of(&error)))?;
+        let mut strangers = 0_u32;
+        for refused in &refused {
+            match row_of(refused, follow_up) {
+                Some(row) => self.bury_row(row, queue, &reason(refused)).await?,
+                None => strangers += 1,
+            }
+        }
+        if strangers > 0 {
+            // The follow-up itself goes to the dead letters, with all rows in it.
+            return Err(Outcome::Invalid(Invalid::internal(
+                "the import refused rows that match none of those sent",
+            )));
+        }
+        Ok(())
+    }
+
+    async fn refused_rows(&self, import_id: &str) -> Result<Vec<ImportError>, Error> {
+        let mut rows = Vec::new();
         let mut next: Option<String> = None;
         loop {
             let granted = permit(&self.client, Operation::GetErrorsForBulkImportProfilesJob).await;
             let page = self
                 .client
-                .get_errors_for_bulk_import_profiles_job(
-                    granted,
-                    &follow_up.import_id,
-                    next.as_deref(),
-                )
-                .await
-                .map_err(|error| Outcome::Failed(Failure::of(&error)))?;
-            for refused in &page.rows {
-                let row = row_of(refused, follow_up);
-                let Some(row) = row else {
-                    tracing::warn!("an import refused a row that matches none of ours");
-                    continue;
-                };
-                for (sid, payload) in &row.jobs {
-                    let buried = self
-                        .outbox
-                        .bury(queue, sid, payload.get(), &reason(refused))
-                        .await;
-                    buried.map_err(|_| Outcome::Later(Duration::from_secs(5)))?;
-                }
-            }
+                .get_errors_for_bulk_import_profiles_job(granted, import_id, next.as_deref())
+                .await?;
+            rows.extend(page.rows);
             match page.next {
                 Some(link) => next = Some(link),
-                None => return Ok(()),
+                None => return Ok(rows),
             }
         }
     }
@@ -192,10 +227,7 @@ fn reason(refused: &ImportError) -> Reason {
     }
 }
 
-fn row_of<'f>(
-    refused: &ImportError,
-    follow_up: &'f FollowUp,
-) -> Option<&'f super::follow_up::FollowedRow> {
+fn row_of<'f>(refused: &ImportError, follow_up: &'f FollowUp) -> Option<&'f FollowedRow> {
     let by_pointer = refused
         .pointer
         .as_deref()

@@ -113,3 +113,33 @@ async fn a_row_that_an_import_refuses_is_dead_lettered_with_klaviyos_reason_also
     );
     daemon.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_larger_than_any_read_stops_nobody() {
+    let mut shop = Shop::open().await;
+    let daemon = shop.daemon().await;
+    shop.add(EVENTS, &"x".repeat(10_000_000)).await;
+    shop.until_delivered().await;
+    shop.add(
+        EVENTS,
+        r#"{"kind": "event.track", "id": "o-1", "data": {"metric": "M", "profile": {"external_id": "c"}}}"#,
+    )
+    .await;
+    shop.until_delivered().await;
+    assert_eq!(shop.klaviyo.stats().distinct_events, 1);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_beyond_every_float_is_one_dead_job_and_no_panic() {
+    let mut shop = Shop::open().await;
+    let daemon = shop.daemon().await;
+    let digits = "9".repeat(310);
+    let job = format!(
+        r#"{{"kind": "profile.upsert", "data": {{"profile": {{"external_id": "c"}}, "properties": {{"n": {digits}.0}}}}}}"#
+    );
+    shop.add(PROFILES, &job).await;
+    shop.until_delivered().await;
+    assert_eq!(shop.dead().await[0].code, "job.invalid");
+    daemon.stop().await;
+}

@@ -171,3 +171,28 @@ async fn the_backfill_lane_starts_no_flows() {
     assert_eq!(body["data"]["attributes"]["backfill"], json!(true));
     daemon.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_operation_leaves_its_work_to_the_other() {
+    let mut shop = Shop::open().await;
+    let forbidden = FaultKind::Status {
+        status: 403,
+        retry_after: None,
+    };
+    shop.klaviyo.faults().push(Fault {
+        operation: Some("bulk_create_events".to_owned()),
+        times: u32::MAX,
+        kind: forbidden,
+    });
+    let jobs = (0..200).map(|number| event(&format!("order-{number}"), "Placed Order"));
+    shop.add_all(EVENTS, jobs).await;
+    let daemon = shop.daemon().await;
+    until("all but the refused lot arrive", || {
+        shop.klaviyo.stats().distinct_events >= 50
+    })
+    .await;
+    shop.until_delivered().await;
+    assert_eq!(shop.klaviyo.stats().distinct_events, 200);
+    assert!(shop.dead().await.is_empty());
+    daemon.stop().await;
+}
