@@ -1,4 +1,4 @@
-//! Says what is wrong with a payload that serde refused: the cold path of [`crate::decode`].
+//! Says what is wrong with a payload that serde refused: the cold path of [`crate::decode()`].
 //!
 //! It walks the payload along the kind's JSON Schema, so it names the nearest known field and the place without ever
 //! repeating a value. It must not decide whether a payload is valid; serde has already said no.
