@@ -65,6 +65,7 @@ async fn run() -> anyhow::Result<()> {
     let mut bench = Bench {
         redis: Redis::at(&server.url())?.connect().await?,
         stream: stream(),
+        undelivered: undelivered(),
         sink,
     };
     let mut laps = Lap::ALL.map(|lap| (lap, Vec::new()));
@@ -122,6 +123,15 @@ fn command(lap: Lap, redis: &str, sink: &str, folder: &TempDir) -> anyhow::Resul
 /// The stream all laps empty.
 fn stream() -> String {
     Keys::default().queue(TrackEvent::QUEUE, Lane::Live)
+}
+
+/// Where jobs go that are not delivered.
+fn undelivered() -> [String; 2] {
+    let keys = Keys::default();
+    [
+        keys.delayed(TrackEvent::QUEUE),
+        keys.dead(TrackEvent::QUEUE),
+    ]
 }
 
 /// A job as an application writes it. No two have one profile: the largest bulk document.
