@@ -10,14 +10,23 @@ use redis::aio::ConnectionManager;
 use redis::{RedisResult, Script, Value};
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 const CHUNK: usize = 500;
 
+/// A consumer is one process. It is forgotten when it holds nothing and was not seen for a day.
+const FORGET_IDLE_MS: u64 = 24 * 60 * 60 * 1000;
+const FORGET_EVERY: Duration = Duration::from_hours(1);
+
 /// Renews and takes over, four times a lease, until the engine is closed.
 pub(crate) async fn keep(engine: Arc<Engine>, mut redis: ConnectionManager) {
+    let mut forgot: Option<Instant> = None;
     while !engine.is_closed() {
+        let forget_now = forgot.is_none_or(|at| at.elapsed() > FORGET_EVERY);
+        if forget_now {
+            forgot = Some(Instant::now());
+        }
         for stream in 0..engine.streams().len() {
             if let Err(error) = renew(&engine, &mut redis, stream).await {
                 tracing::warn!(%error, "failed to renew leases; trying again");
@@ -25,8 +34,22 @@ pub(crate) async fn keep(engine: Arc<Engine>, mut redis: ConnectionManager) {
             if let Err(error) = take_over_all(&engine, &mut redis, stream).await {
                 tracing::warn!(%error, "failed to look for vanished consumers; trying again");
             }
+            if forget_now {
+                forget_consumers(&engine, &mut redis, stream).await;
+            }
         }
         sleep(engine.lease() / 4).await;
+    }
+}
+
+async fn forget_consumers(engine: &Engine, redis: &mut ConnectionManager, stream: usize) {
+    static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("forget.lua")));
+    let mut call = FORGET.key(&engine.streams()[stream].key);
+    call.arg(GROUP).arg(engine.consumer()).arg(FORGET_IDLE_MS);
+    match call.invoke_async::<u64>(redis).await {
+        Ok(_) => {}
+        Err(error) if error.code() == Some("NOGROUP") => {}
+        Err(error) => tracing::warn!(%error, "failed to forget consumers; trying again in an hour"),
     }
 }
 
