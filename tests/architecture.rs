@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
+    ("config", &["klaviyo"]),
     ("klaviyo", &[]),
     ("queue", &[]),
     ("services", &["klaviyo", "queue"]),

@@ -1,132 +1,22 @@
 //! Configuration: file, then environment; read once, all mistakes reported at once.
 //!
-//! Every setting has one line in [`SETTINGS`]: its name, its short environment name, its default and what it means.
+//! Every setting has one line in [`SETTINGS`].
 //! The surprising thing: an unknown `KLAVIYOD_…` variable is a mistake too, because a misspelt limit is no limit.
 
-use crate::klaviyo::{BudgetScale, REVISION};
+mod settings;
+
+pub use settings::{SETTINGS, Setting};
+
+use crate::klaviyo::BudgetScale;
 use jiff::SignedDuration;
 use klaviyo_jobs::Keys;
 use secrecy::{ExposeSecret, SecretString};
+use settings::{find, long_name};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use url::{Host, Url};
-
-/// One setting.
-#[derive(Debug)]
-pub struct Setting {
-    /// `section.key`.
-    pub name: &'static str,
-    /// The short environment name; the long one is `KLAVIYOD_<SECTION>__<KEY>`.
-    pub alias: Option<&'static str>,
-    /// The default in text.
-    pub default: Option<&'static str>,
-    /// Whether its value is never shown.
-    pub is_secret: bool,
-    /// What it means.
-    pub meaning: &'static str,
-}
-
-const fn setting(
-    name: &'static str,
-    alias: Option<&'static str>,
-    default: Option<&'static str>,
-    meaning: &'static str,
-) -> Setting {
-    Setting {
-        name,
-        alias,
-        default,
-        is_secret: false,
-        meaning,
-    }
-}
-
-const fn secret(name: &'static str, alias: &'static str, meaning: &'static str) -> Setting {
-    Setting {
-        name,
-        alias: Some(alias),
-        default: None,
-        is_secret: true,
-        meaning,
-    }
-}
-
-/// Every setting, alphabetical.
-pub static SETTINGS: &[Setting] = &[
-    setting(
-        "environment",
-        Some("KLAVIYOD_ENVIRONMENT"),
-        Some("development"),
-        "development, staging or production",
-    ),
-    setting(
-        "klaviyo.base_url",
-        Some("KLAVIYOD_KLAVIYO_BASE_URL"),
-        Some("https://a.klaviyo.com"),
-        "where Klaviyo is; http only on this machine",
-    ),
-    setting(
-        "klaviyo.import_poll_first",
-        None,
-        Some("30s"),
-        "when a bulk import is first looked at",
-    ),
-    setting(
-        "klaviyo.limits",
-        None,
-        Some("real"),
-        "real, off or a factor; other than real only for a Klaviyo on this machine",
-    ),
-    secret(
-        "klaviyo.private_key",
-        "KLAVIYO_PRIVATE_KEY",
-        "the account's private key",
-    ),
-    setting(
-        "klaviyo.revision",
-        None,
-        Some(REVISION),
-        "the revision of Klaviyo's API",
-    ),
-    setting(
-        "log.filter",
-        Some("KLAVIYOD_LOG"),
-        Some("info"),
-        "what is logged",
-    ),
-    setting(
-        "log.format",
-        Some("KLAVIYOD_LOG_FORMAT"),
-        Some("pretty"),
-        "json or pretty",
-    ),
-    setting(
-        "redis.prefix",
-        None,
-        Some("klaviyod"),
-        "what every key begins with",
-    ),
-    setting(
-        "redis.url",
-        Some("KLAVIYOD_REDIS_URL"),
-        Some("redis://127.0.0.1:6379"),
-        "redis:// or rediss://",
-    ),
-    setting(
-        "worker.drain_timeout",
-        Some("KLAVIYOD_DRAIN_TIMEOUT"),
-        Some("25s"),
-        "from SIGTERM to exit",
-    ),
-    setting(
-        "worker.lease",
-        Some("KLAVIYOD_LEASE"),
-        Some("30s"),
-        "how long a silent consumer keeps its jobs",
-    ),
-];
 
 /// The effective configuration.
 #[derive(Clone, Debug)]
@@ -476,17 +366,6 @@ fn default_file() -> Option<PathBuf> {
         .find(|path| path.exists())
 }
 
-fn find(name: &str) -> Option<&'static Setting> {
-    SETTINGS.iter().find(|setting| setting.name == name)
-}
-
-fn long_name(setting: &Setting) -> String {
-    format!(
-        "KLAVIYOD_{}",
-        setting.name.to_uppercase().replace('.', "__")
-    )
-}
-
 fn unknown(name: &str, known: impl Iterator<Item = String>) -> String {
     let nearest = known.max_by(|left, right| {
         strsim::jaro_winkler(name, left).total_cmp(&strsim::jaro_winkler(name, right))
@@ -517,66 +396,4 @@ fn without_password(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn with(variables: &[(&str, &str)]) -> Given {
-        let owned = variables
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Given::read(Some(Path::new("/dev/null")), owned)
-    }
-
-    #[test]
-    fn all_mistakes_are_reported_at_once_and_say_what_to_do() {
-        let given = with(&[
-            ("KLAVIYOD_KLAVIYO_BASE_URL", "http://shop.io"),
-            ("KLAVIYOD_LEASSE", "5s"),
-            ("KLAVIYOD_DRAIN_TIMEOUT", "soon"),
-        ]);
-        let mistakes = given.config("default", Need::Key).unwrap_err().0;
-        assert_eq!(mistakes.len(), 4, "{mistakes:?}");
-        for word in [
-            "did you mean `KLAVIYOD_LEASE`?",
-            "must be https://",
-            "such as 30s",
-            "set KLAVIYO_PRIVATE_KEY",
-        ] {
-            assert!(
-                mistakes.iter().any(|mistake| mistake.contains(word)),
-                "{word}: {mistakes:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn defaults_need_nothing_but_a_key() {
-        assert!(with(&[]).config("default", Need::Redis).is_ok());
-        let config = with(&[("KLAVIYO_PRIVATE_KEY", "pk_secret")])
-            .config("default", Need::Key)
-            .unwrap();
-        assert_eq!(config.worker.lease, Duration::from_secs(30));
-        assert!(!format!("{config:?}").contains("pk_secret"));
-    }
-
-    #[test]
-    fn limits_may_be_lifted_for_a_klaviyo_on_this_machine_only() {
-        let lifted = ("KLAVIYOD_KLAVIYO__LIMITS", "off");
-        assert!(with(&[lifted]).config("default", Need::Redis).is_err());
-        let local = ("KLAVIYOD_KLAVIYO_BASE_URL", "http://127.0.0.1:9");
-        assert!(
-            with(&[lifted, local])
-                .config("default", Need::Redis)
-                .is_ok()
-        );
-    }
-
-    #[test]
-    fn passwords_and_keys_are_never_shown() {
-        let given = with(&[
-            ("KLAVIYOD_REDIS_URL", "redis://u:hush@h:1"),
-            ("KLAVIYO_PRIVATE_KEY", "pk_hush"),
-        ]);
-        assert!(given.shown().iter().all(|(_, text)| !text.contains("hush")));
-    }
-}
+mod tests;

@@ -1,0 +1,133 @@
+//! Every setting, one line each: its name, its short environment name, its default, what it means.
+//!
+//! The long environment name follows from the name: `[worker] lease` is `KLAVIYOD_WORKER__LEASE`.
+
+use crate::klaviyo::REVISION;
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// `section.key`.
+    pub name: &'static str,
+    /// The short environment name; the long one is `KLAVIYOD_<SECTION>__<KEY>`.
+    pub alias: Option<&'static str>,
+    /// The default in text.
+    pub default: Option<&'static str>,
+    /// Whether its value is never shown.
+    pub is_secret: bool,
+    /// What it means.
+    pub meaning: &'static str,
+}
+
+const fn setting(
+    name: &'static str,
+    alias: Option<&'static str>,
+    default: Option<&'static str>,
+    meaning: &'static str,
+) -> Setting {
+    Setting {
+        name,
+        alias,
+        default,
+        is_secret: false,
+        meaning,
+    }
+}
+
+const fn secret(name: &'static str, alias: &'static str, meaning: &'static str) -> Setting {
+    Setting {
+        name,
+        alias: Some(alias),
+        default: None,
+        is_secret: true,
+        meaning,
+    }
+}
+
+/// Every setting, alphabetical.
+pub static SETTINGS: &[Setting] = &[
+    setting(
+        "environment",
+        Some("KLAVIYOD_ENVIRONMENT"),
+        Some("development"),
+        "development, staging or production",
+    ),
+    setting(
+        "klaviyo.base_url",
+        Some("KLAVIYOD_KLAVIYO_BASE_URL"),
+        Some("https://a.klaviyo.com"),
+        "where Klaviyo is; http only on this machine",
+    ),
+    setting(
+        "klaviyo.import_poll_first",
+        None,
+        Some("30s"),
+        "when a bulk import is first looked at",
+    ),
+    setting(
+        "klaviyo.limits",
+        None,
+        Some("real"),
+        "real, off or a factor; other than real only for a Klaviyo on this machine",
+    ),
+    secret(
+        "klaviyo.private_key",
+        "KLAVIYO_PRIVATE_KEY",
+        "the account's private key",
+    ),
+    setting(
+        "klaviyo.revision",
+        None,
+        Some(REVISION),
+        "the revision of Klaviyo's API",
+    ),
+    setting(
+        "log.filter",
+        Some("KLAVIYOD_LOG"),
+        Some("info"),
+        "what is logged",
+    ),
+    setting(
+        "log.format",
+        Some("KLAVIYOD_LOG_FORMAT"),
+        Some("pretty"),
+        "json or pretty",
+    ),
+    setting(
+        "redis.prefix",
+        None,
+        Some("klaviyod"),
+        "what every key begins with",
+    ),
+    setting(
+        "redis.url",
+        Some("KLAVIYOD_REDIS_URL"),
+        Some("redis://127.0.0.1:6379"),
+        "redis:// or rediss://",
+    ),
+    setting(
+        "worker.drain_timeout",
+        Some("KLAVIYOD_DRAIN_TIMEOUT"),
+        Some("25s"),
+        "from SIGTERM to exit",
+    ),
+    setting(
+        "worker.lease",
+        Some("KLAVIYOD_LEASE"),
+        Some("30s"),
+        "how long a silent consumer keeps its jobs",
+    ),
+];
+
+/// Finds a setting by its name.
+pub(crate) fn find(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.name == name)
+}
+
+/// Returns the long environment name.
+pub(crate) fn long_name(setting: &Setting) -> String {
+    format!(
+        "KLAVIYOD_{}",
+        setting.name.to_uppercase().replace('.', "__")
+    )
+}
