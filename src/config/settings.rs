@@ -44,7 +44,7 @@ const fn secret(name: &'static str, alias: &'static str, meaning: &'static str) 
     }
 }
 
-/// Every setting, alphabetical.
+/// Every setting; those in use first, alphabetical.
 pub static SETTINGS: &[Setting] = &[
     setting(
         "environment",
@@ -116,6 +116,33 @@ pub static SETTINGS: &[Setting] = &[
         Some("KLAVIYOD_LEASE"),
         Some("30s"),
         "how long a silent consumer keeps its jobs",
+    ),
+    // Names of the interface that this version accepts and does not use yet.
+    secret("database.url", "KLAVIYOD_DATABASE_URL", "not used yet"),
+    setting(
+        "export.dir",
+        Some("KLAVIYOD_EXPORT_DIR"),
+        Some("./exports"),
+        "not used yet",
+    ),
+    secret("hash.key", "KLAVIYOD_HASH_KEY", "not used yet"),
+    secret("http.admin_token", "KLAVIYOD_ADMIN_TOKEN", "not used yet"),
+    secret(
+        "http.enqueue_token",
+        "KLAVIYOD_ENQUEUE_TOKEN",
+        "not used yet",
+    ),
+    setting(
+        "http.listen",
+        Some("KLAVIYOD_HTTP_LISTEN"),
+        Some("127.0.0.1:8686"),
+        "not used yet",
+    ),
+    secret("http.read_token", "KLAVIYOD_READ_TOKEN", "not used yet"),
+    secret(
+        "klaviyo.webhook_signing_secret",
+        "KLAVIYO_WEBHOOK_SIGNING_SECRET",
+        "not used yet",
     ),
 ];
 

@@ -59,3 +59,15 @@ fn passwords_and_keys_are_never_shown() {
     ]);
     assert!(given.shown().iter().all(|(_, text)| !text.contains("hush")));
 }
+
+#[test]
+fn every_short_name_of_the_interface_is_known() {
+    let names = [
+        ("KLAVIYOD_DATABASE_URL", "sqlite://klaviyod.db"),
+        ("KLAVIYOD_HTTP_LISTEN", "127.0.0.1:8686"),
+        ("KLAVIYOD_ADMIN_TOKEN", "0123456789abcdef"),
+        ("KLAVIYOD_EXPORT_DIR", "./exports"),
+        ("KLAVIYO_WEBHOOK_SIGNING_SECRET", "0123456789abcdef"),
+    ];
+    assert!(with(&names).config("default", Need::Redis).is_ok());
+}
