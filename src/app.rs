@@ -1,11 +1,12 @@
 //! Joins the parts, in the order in which they need one another; and takes them apart again.
 
-use crate::config::Config;
+use crate::config::{Account, Config};
 use crate::klaviyo::{Client, LocalBudget, Settings};
 use crate::queue::{Engine, EngineConfig, Outbox, Redis};
 use crate::services::{Events, Profiles, Services};
 use crate::worker::{Workers, routes};
 use anyhow::Context;
+use futures::future::join_all;
 use secrecy::ExposeSecret;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +14,15 @@ use std::time::Duration;
 /// A running daemon.
 #[derive(Debug)]
 pub struct App {
+    accounts: Vec<Delivering>,
+    drain_timeout: Duration,
+}
+
+/// One account at work.
+#[derive(Debug)]
+struct Delivering {
     client: Arc<Client>,
     workers: Workers,
-    drain_timeout: Duration,
 }
 
 impl App {
@@ -24,54 +31,61 @@ impl App {
     /// # Errors
     /// [`crate::queue::Unreachable`] in the chain if Redis does not answer.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
-        let key = config
-            .klaviyo
-            .private_key
-            .clone()
-            .context("a private key is needed to call Klaviyo")?;
         let redis = Redis::at(config.redis_url.expose_secret())?;
-        let outbox = Outbox::new(redis.connect().await?, config.keys.clone());
-        let mut settings = Settings::new(config.klaviyo.base_url.clone(), key);
-        settings.revision.clone_from(&config.klaviyo.revision);
-        let client = Arc::new(Client::new(
-            settings,
-            Arc::new(LocalBudget::new(config.klaviyo.limits)),
-        )?);
-        let services = Arc::new(Services {
-            events: Events::new(Arc::clone(&client)),
-            profiles: Profiles::new(
-                Arc::clone(&client),
-                outbox,
-                config.klaviyo.import_poll_first,
-            ),
-        });
-        let engine = Engine::start(
-            &redis,
-            EngineConfig {
-                keys: config.keys.clone(),
-                consumer: format!("{}-{:016x}", std::process::id(), rand::random::<u64>()),
-                lease: config.worker.lease,
-                routes: routes(),
-            },
-        )
-        .await?;
-        let workers = Workers::start(&engine, &services);
-        tracing::info!(account = config.keys.account(), revision = %config.klaviyo.revision, "delivering");
+        let consumer = format!("{}-{:016x}", std::process::id(), rand::random::<u64>());
+        let mut accounts = Vec::new();
+        for account in &config.accounts {
+            accounts.push(Delivering::start(config, account, &redis, &consumer).await?);
+        }
         Ok(Self {
-            client,
-            workers,
+            accounts,
             drain_timeout: config.worker.drain_timeout,
         })
     }
 
-    /// The client, for whoever wants to see calls and budgets.
-    pub fn client(&self) -> &Arc<Client> {
-        &self.client
+    /// The clients, one for each account, for whoever wants to see calls and budgets.
+    pub fn clients(&self) -> impl Iterator<Item = &Arc<Client>> {
+        self.accounts.iter().map(|account| &account.client)
     }
 
     /// Stops: takes nothing new, finishes or hands back what runs.
     pub async fn stop(self) {
-        self.workers.stop(self.drain_timeout).await;
+        let stops = self.accounts.into_iter();
+        join_all(stops.map(|account| account.workers.stop(self.drain_timeout))).await;
         tracing::info!("stopped; what was not delivered is back on the queue");
+    }
+}
+
+impl Delivering {
+    async fn start(
+        config: &Config,
+        account: &Account,
+        redis: &Redis,
+        consumer: &str,
+    ) -> anyhow::Result<Self> {
+        let klaviyo = &account.klaviyo;
+        let key = klaviyo
+            .private_key
+            .clone()
+            .context("a private key is needed to call Klaviyo")?;
+        let outbox = Outbox::new(redis.connect().await?, account.keys.clone());
+        let mut settings = Settings::new(klaviyo.base_url.clone(), key);
+        settings.revision.clone_from(&klaviyo.revision);
+        let budget = LocalBudget::with_reserve(klaviyo.limits, klaviyo.reserve);
+        let client = Arc::new(Client::new(settings, Arc::new(budget))?);
+        let services = Arc::new(Services {
+            events: Events::new(Arc::clone(&client)),
+            profiles: Profiles::new(Arc::clone(&client), outbox, klaviyo.import_poll_first),
+        });
+        let engine = EngineConfig {
+            keys: account.keys.clone(),
+            consumer: consumer.to_owned(),
+            lease: config.worker.lease,
+            routes: routes(),
+        };
+        let engine = Engine::start(redis, engine).await?;
+        let workers = Workers::start(&engine, &services);
+        tracing::info!(account = account.keys.account(), revision = %klaviyo.revision, "delivering");
+        Ok(Self { client, workers })
     }
 }

@@ -18,7 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("config", &["klaviyo"]),
+    ("config", &["klaviyo", "queue"]),
     ("klaviyo", &[]),
     ("queue", &[]),
     ("services", &["klaviyo", "queue"]),

@@ -6,7 +6,7 @@
 use crate::sink::Sink;
 use anyhow::{Context, bail, ensure};
 use klaviyo_jobs::keys::GROUP;
-use redis::aio::ConnectionManager;
+use klaviyod::queue::Connection;
 use redis::streams::StreamInfoGroupsReply;
 use std::time::Duration;
 use tokio::process::Command;
@@ -21,7 +21,7 @@ const TICK_MS: f64 = 10.0;
 /// What all laps share.
 #[derive(Debug)]
 pub(crate) struct Bench {
-    pub(crate) redis: ConnectionManager,
+    pub(crate) redis: Connection,
     pub(crate) stream: String,
     /// Keys that must not exist in the end: a job that was not delivered leaves the stream too.
     pub(crate) undelivered: [String; 2],

@@ -30,27 +30,21 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
                 Output::Json => {
                     let settings: serde_json::Map<_, _> = shown
                         .iter()
-                        .map(|(setting, text)| (setting.name.to_owned(), json!(text)))
+                        .map(|(name, text, _)| (name.clone(), json!(text)))
                         .collect();
                     output::json(&settings)?;
                 }
                 Output::Table => {
-                    let row = |(setting, text): &(&crate::config::Setting, String)| {
-                        vec![
-                            setting.name.to_owned(),
-                            text.clone(),
-                            setting.meaning.to_owned(),
-                        ]
-                    };
-                    output::table(
-                        &["SETTING", "VALUE", "MEANING"],
-                        &shown.iter().map(row).collect::<Vec<_>>(),
-                    );
+                    let rows: Vec<Vec<String>> = shown
+                        .into_iter()
+                        .map(|(name, text, setting)| vec![name, text, setting.meaning.to_owned()])
+                        .collect();
+                    output::table(&["SETTING", "VALUE", "MEANING"], &rows);
                 }
             }
         }
         Action::Check => {
-            given.config(&global.account, Need::Key)?;
+            given.config(Need::Key)?;
             output::line("the configuration is complete");
         }
     }

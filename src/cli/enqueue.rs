@@ -75,6 +75,7 @@ struct Rejected {
 
 pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let config = global.load(Need::Redis)?;
+    let keys = config.account(&global.account)?.keys.clone();
     let options = Options {
         id: arguments.id.clone(),
         at: arguments.at,
@@ -90,7 +91,7 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
         ..Options::default()
     };
     let redis = Redis::at(config.redis_url.expose_secret())?;
-    let producer = Producer::new(redis.connect().await?, config.keys);
+    let producer = Producer::new(redis.connect().await?, keys);
     let mut summary = Summary::default();
     if let Some(from) = &arguments.ndjson {
         enqueue_lines(&producer, source(from)?, &options, &mut summary).await?;

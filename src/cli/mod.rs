@@ -129,7 +129,7 @@ impl Global {
     }
 
     fn load(&self, need: Need) -> anyhow::Result<Config> {
-        let config = self.given().config(&self.account, need)?;
+        let config = self.given().config(need)?;
         telemetry::start(&config.log);
         Ok(config)
     }
@@ -139,6 +139,7 @@ impl Global {
         let redis = Redis::at(config.redis_url.expose_secret())?
             .connect()
             .await?;
-        Ok(Operations::new(redis, config.keys))
+        let keys = config.account(&self.account)?.keys.clone();
+        Ok(Operations::new(redis, keys))
     }
 }

@@ -44,13 +44,72 @@ const fn secret(name: &'static str, alias: &'static str, meaning: &'static str) 
     }
 }
 
-/// Every setting; those in use first, alphabetical.
+/// Every setting; those in use first, alphabetical. `*` stands for the name of an account or a queue.
 pub static SETTINGS: &[Setting] = &[
+    setting(
+        "accounts.*.base_url",
+        None,
+        None,
+        "as klaviyo.base_url, for this account",
+    ),
+    setting(
+        "accounts.*.import_poll_first",
+        None,
+        None,
+        "as klaviyo.import_poll_first, for this account",
+    ),
+    setting(
+        "accounts.*.limits",
+        None,
+        None,
+        "as klaviyo.limits, for this account",
+    ),
+    Setting {
+        name: "accounts.*.private_key",
+        alias: None,
+        default: None,
+        is_secret: true,
+        meaning: "the private key of this account",
+    },
+    setting(
+        "accounts.*.reserve",
+        None,
+        None,
+        "as klaviyo.reserve, for this account",
+    ),
+    setting(
+        "accounts.*.revision",
+        None,
+        None,
+        "as klaviyo.revision, for this account",
+    ),
+    setting(
+        "database.url",
+        Some("KLAVIYOD_DATABASE_URL"),
+        Some("sqlite://klaviyod.db"),
+        "where the audit and the records of operators are: sqlite:// or postgres://",
+    ),
     setting(
         "environment",
         Some("KLAVIYOD_ENVIRONMENT"),
         Some("development"),
         "development, staging or production",
+    ),
+    secret(
+        "http.admin_token",
+        "KLAVIYOD_ADMIN_TOKEN",
+        "bearer token of who may do everything, at least 16 bytes",
+    ),
+    setting(
+        "http.listen",
+        Some("KLAVIYOD_HTTP_LISTEN"),
+        Some("127.0.0.1:8686"),
+        "where health and metrics are served; elsewhere than on this machine a token is required",
+    ),
+    secret(
+        "http.read_token",
+        "KLAVIYOD_READ_TOKEN",
+        "bearer token of who may read, at least 16 bytes",
     ),
     setting(
         "klaviyo.base_url",
@@ -76,6 +135,12 @@ pub static SETTINGS: &[Setting] = &[
         "the account's private key",
     ),
     setting(
+        "klaviyo.reserve",
+        None,
+        Some("0"),
+        "the share of every limit that is left to other integrations of the account, 0 to below 1",
+    ),
+    setting(
         "klaviyo.revision",
         None,
         Some(REVISION),
@@ -94,6 +159,30 @@ pub static SETTINGS: &[Setting] = &[
         "json or pretty",
     ),
     setting(
+        "queues.*.age_max",
+        None,
+        None,
+        "how old a job of this queue may become; 168h, campaigns 1h, consent 720h",
+    ),
+    setting(
+        "queues.*.attempts_max",
+        None,
+        None,
+        "attempts of a job of this queue before it is dead; 20",
+    ),
+    setting(
+        "queues.*.backoff_first",
+        None,
+        None,
+        "the interval before the second attempt, doubled with each; 1s",
+    ),
+    setting(
+        "queues.*.backoff_max",
+        None,
+        None,
+        "the longest such interval; 15m",
+    ),
+    setting(
         "redis.prefix",
         None,
         Some("klaviyod"),
@@ -103,7 +192,7 @@ pub static SETTINGS: &[Setting] = &[
         "redis.url",
         Some("KLAVIYOD_REDIS_URL"),
         Some("redis://127.0.0.1:6379"),
-        "redis:// or rediss://",
+        "redis://, rediss:// or redis+sentinel://host:26379,host:26379/<master name>",
     ),
     setting(
         "worker.drain_timeout",
@@ -118,7 +207,6 @@ pub static SETTINGS: &[Setting] = &[
         "how long a silent consumer keeps its jobs",
     ),
     // Names of the interface that this version accepts and does not use yet.
-    secret("database.url", "KLAVIYOD_DATABASE_URL", "not used yet"),
     setting(
         "export.dir",
         Some("KLAVIYOD_EXPORT_DIR"),
@@ -126,19 +214,11 @@ pub static SETTINGS: &[Setting] = &[
         "not used yet",
     ),
     secret("hash.key", "KLAVIYOD_HASH_KEY", "not used yet"),
-    secret("http.admin_token", "KLAVIYOD_ADMIN_TOKEN", "not used yet"),
     secret(
         "http.enqueue_token",
         "KLAVIYOD_ENQUEUE_TOKEN",
         "not used yet",
     ),
-    setting(
-        "http.listen",
-        Some("KLAVIYOD_HTTP_LISTEN"),
-        Some("127.0.0.1:8686"),
-        "not used yet",
-    ),
-    secret("http.read_token", "KLAVIYOD_READ_TOKEN", "not used yet"),
     secret(
         "klaviyo.webhook_signing_secret",
         "KLAVIYO_WEBHOOK_SIGNING_SECRET",
@@ -148,7 +228,18 @@ pub static SETTINGS: &[Setting] = &[
 
 /// Finds a setting by its name.
 pub(crate) fn find(name: &str) -> Option<&'static Setting> {
-    SETTINGS.iter().find(|setting| setting.name == name)
+    SETTINGS
+        .iter()
+        .find(|setting| match setting.name.split_once(".*.") {
+            None => setting.name == name,
+            Some((section, key)) => {
+                let rest = name
+                    .strip_prefix(section)
+                    .and_then(|it| it.strip_prefix('.'));
+                let parts = rest.and_then(|it| it.split_once('.'));
+                parts.is_some_and(|(named, its_key)| !named.is_empty() && its_key == key)
+            }
+        })
 }
 
 /// Returns the long environment name.

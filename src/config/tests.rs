@@ -1,4 +1,5 @@
 use super::*;
+use std::path::Path;
 
 fn with(variables: &[(&str, &str)]) -> Given {
     let owned = variables
@@ -14,7 +15,7 @@ fn all_mistakes_are_reported_at_once_and_say_what_to_do() {
         ("KLAVIYOD_LEASSE", "5s"),
         ("KLAVIYOD_DRAIN_TIMEOUT", "soon"),
     ]);
-    let mistakes = given.config("default", Need::Key).unwrap_err().0;
+    let mistakes = given.config(Need::Key).unwrap_err().0;
     assert_eq!(mistakes.len(), 4, "{mistakes:?}");
     for word in [
         "did you mean `KLAVIYOD_LEASE`?",
@@ -31,9 +32,9 @@ fn all_mistakes_are_reported_at_once_and_say_what_to_do() {
 
 #[test]
 fn defaults_need_nothing_but_a_key() {
-    assert!(with(&[]).config("default", Need::Redis).is_ok());
+    assert!(with(&[]).config(Need::Redis).is_ok());
     let config = with(&[("KLAVIYO_PRIVATE_KEY", "pk_secret")])
-        .config("default", Need::Key)
+        .config(Need::Key)
         .unwrap();
     assert_eq!(config.worker.lease, Duration::from_secs(30));
     assert!(!format!("{config:?}").contains("pk_secret"));
@@ -42,13 +43,9 @@ fn defaults_need_nothing_but_a_key() {
 #[test]
 fn limits_may_be_lifted_for_a_klaviyo_on_this_machine_only() {
     let lifted = ("KLAVIYOD_KLAVIYO__LIMITS", "off");
-    assert!(with(&[lifted]).config("default", Need::Redis).is_err());
+    assert!(with(&[lifted]).config(Need::Redis).is_err());
     let local = ("KLAVIYOD_KLAVIYO_BASE_URL", "http://127.0.0.1:9");
-    assert!(
-        with(&[lifted, local])
-            .config("default", Need::Redis)
-            .is_ok()
-    );
+    assert!(with(&[lifted, local]).config(Need::Redis).is_ok());
 }
 
 #[test]
@@ -57,7 +54,12 @@ fn passwords_and_keys_are_never_shown() {
         ("KLAVIYOD_REDIS_URL", "redis://u:hush@h:1"),
         ("KLAVIYO_PRIVATE_KEY", "pk_hush"),
     ]);
-    assert!(given.shown().iter().all(|(_, text)| !text.contains("hush")));
+    assert!(
+        given
+            .shown()
+            .iter()
+            .all(|(_, text, _)| !text.contains("hush"))
+    );
 }
 
 #[test]
@@ -69,5 +71,54 @@ fn every_short_name_of_the_interface_is_known() {
         ("KLAVIYOD_EXPORT_DIR", "./exports"),
         ("KLAVIYO_WEBHOOK_SIGNING_SECRET", "0123456789abcdef"),
     ];
-    assert!(with(&names).config("default", Need::Redis).is_ok());
+    assert!(with(&names).config(Need::Redis).is_ok());
+}
+
+#[test]
+fn every_account_has_its_own_key_and_shares_what_it_does_not_set() {
+    let given = with(&[
+        ("KLAVIYOD_ACCOUNTS__EU__PRIVATE_KEY", "pk_eu"),
+        ("KLAVIYOD_ACCOUNTS__US__LIMITS", "0.5"),
+        ("KLAVIYOD_KLAVIYO_BASE_URL", "http://127.0.0.1:9"),
+    ]);
+    let mistakes = given.config(Need::Key).unwrap_err().0;
+    assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+    assert!(mistakes[0].contains("accounts.us.private_key"));
+    let config = with(&[
+        ("KLAVIYO_PRIVATE_KEY", "pk_default"),
+        ("KLAVIYOD_ACCOUNTS__EU__PRIVATE_KEY", "pk_eu"),
+    ])
+    .config(Need::Key)
+    .unwrap();
+    let names: Vec<&str> = config.accounts.iter().map(|it| it.keys.account()).collect();
+    assert_eq!(names, ["default", "eu"]);
+    assert!(config.account("eu").is_ok() && config.account("ue").is_err());
+}
+
+#[test]
+fn retries_are_configured_by_queue() {
+    let config = with(&[
+        ("KLAVIYOD_QUEUES__EVENT_TRACKING__ATTEMPTS_MAX", "3"),
+        ("KLAVIYOD_QUEUES__EVENT_TRACKING__AGE_MAX", "1h"),
+    ])
+    .config(Need::Redis)
+    .unwrap();
+    let retries = config.worker.retries["event-tracking"];
+    assert_eq!(
+        (retries.attempts_max, retries.age_max),
+        (3, Duration::from_hours(1))
+    );
+    assert_eq!(config.worker.retries["profile-sync"].attempts_max, 20);
+    let wrong = ("KLAVIYOD_QUEUES__EVENTS__ATTEMPTS_MAX", "3");
+    assert!(with(&[wrong]).config(Need::Redis).is_err());
+}
+
+#[test]
+fn listening_to_others_needs_a_token() {
+    let listen = ("KLAVIYOD_HTTP_LISTEN", "0.0.0.0:8686");
+    assert!(with(&[listen]).config(Need::Redis).is_err());
+    let short = ("KLAVIYOD_READ_TOKEN", "short");
+    assert!(with(&[listen, short]).config(Need::Redis).is_err());
+    let token = ("KLAVIYOD_READ_TOKEN", "0123456789abcdef");
+    assert!(with(&[listen, token]).config(Need::Redis).is_ok());
 }

@@ -16,6 +16,9 @@ const FIRST_CONTACT: Duration = Duration::from_secs(15);
 #[error("failed to reach Redis within 15 s; check KLAVIYOD_REDIS_URL and that the server runs")]
 pub struct Unreachable(#[source] redis::RedisError);
 
+/// A connection that reconnects; clones share it.
+pub type Connection = ConnectionManager;
+
 /// Where Redis is.
 #[derive(Clone, Debug)]
 pub struct Redis {

@@ -1,9 +1,9 @@
 //! Dead letters: jobs that will not be delivered as they are, each with its reason.
 
+use super::connection::Connection;
 use super::entry::EntryId;
 use jiff::Timestamp;
 use klaviyo_jobs::{Envelope, Keys};
-use redis::aio::ConnectionManager;
 use redis::streams::StreamRangeReply;
 use redis::{RedisResult, cmd};
 use serde::Serialize;
@@ -48,7 +48,7 @@ pub struct DeadJob {
 /// # Errors
 /// Redis' own.
 pub async fn dead_jobs(
-    redis: &mut ConnectionManager,
+    redis: &mut Connection,
     keys: &Keys,
     queue: &str,
     after: Option<&str>,

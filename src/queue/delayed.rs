@@ -1,9 +1,9 @@
 //! Delayed jobs: what is due returns to the stream of its lane.
 
+use super::connection::Connection;
 use super::engine::Engine;
 use klaviyo_jobs::Lane;
 use redis::Script;
-use redis::aio::ConnectionManager;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::time::sleep;
@@ -12,7 +12,7 @@ const EVERY: Duration = Duration::from_millis(250);
 const PER_CALL: usize = 500;
 
 /// Promotes due jobs until the engine is quiet.
-pub(crate) async fn promote(engine: Arc<Engine>, mut redis: ConnectionManager) {
+pub(crate) async fn promote(engine: Arc<Engine>, mut redis: Connection) {
     static PROMOTE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("promote.lua")));
     while !engine.is_quiet() {
         let mut more = false;

@@ -3,10 +3,10 @@
 //! Who last renewed longer than one lease ago (monotonic clock) has lost those jobs: they are neither renewed nor
 //! settled here any more. Renewal is a task of its own, whatever a handler waits for.
 
+use super::connection::Connection;
 use super::engine::Engine;
 use super::entry::{EntryId, entries_of_claim};
 use klaviyo_jobs::keys::GROUP;
-use redis::aio::ConnectionManager;
 use redis::{RedisResult, Script, Value};
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
@@ -20,7 +20,7 @@ const FORGET_IDLE_MS: u64 = 24 * 60 * 60 * 1000;
 const FORGET_EVERY: Duration = Duration::from_hours(1);
 
 /// Renews and takes over, four times a lease, until the engine is closed.
-pub(crate) async fn keep(engine: Arc<Engine>, mut redis: ConnectionManager) {
+pub(crate) async fn keep(engine: Arc<Engine>, mut redis: Connection) {
     let mut forgot: Option<Instant> = None;
     while !engine.is_closed() {
         let forget_now = forgot.is_none_or(|at| at.elapsed() > FORGET_EVERY);
@@ -42,7 +42,7 @@ pub(crate) async fn keep(engine: Arc<Engine>, mut redis: ConnectionManager) {
     }
 }
 
-async fn forget_consumers(engine: &Engine, redis: &mut ConnectionManager, stream: usize) {
+async fn forget_consumers(engine: &Engine, redis: &mut Connection, stream: usize) {
     static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("forget.lua")));
     let mut call = FORGET.key(&engine.streams()[stream].key);
     call.arg(GROUP).arg(engine.consumer()).arg(FORGET_IDLE_MS);
@@ -53,11 +53,7 @@ async fn forget_consumers(engine: &Engine, redis: &mut ConnectionManager, stream
     }
 }
 
-async fn take_over_all(
-    engine: &Engine,
-    redis: &mut ConnectionManager,
-    stream: usize,
-) -> RedisResult<()> {
+async fn take_over_all(engine: &Engine, redis: &mut Connection, stream: usize) -> RedisResult<()> {
     let mut from = "-".to_owned();
     while !engine.is_quiet() {
         match take_over(engine, redis, stream, &from).await {
@@ -72,7 +68,7 @@ async fn take_over_all(
     Ok(())
 }
 
-async fn renew(engine: &Engine, redis: &mut ConnectionManager, stream: usize) -> RedisResult<()> {
+async fn renew(engine: &Engine, redis: &mut Connection, stream: usize) -> RedisResult<()> {
     static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("renew.lua")));
     let key = &engine.streams()[stream].key;
     let held: Vec<EntryId> = engine.held(stream);
@@ -96,7 +92,7 @@ async fn renew(engine: &Engine, redis: &mut ConnectionManager, stream: usize) ->
 /// Takes over what is idle from `from` on; returns the last id looked at when there may be more.
 async fn take_over(
     engine: &Engine,
-    redis: &mut ConnectionManager,
+    redis: &mut Connection,
     stream: usize,
     from: &str,
 ) -> RedisResult<Option<String>> {

@@ -18,7 +18,7 @@ mod read;
 mod settle;
 
 pub use backend::LotBackend;
-pub use connection::{Redis, Unreachable};
+pub use connection::{Connection, Redis, Unreachable};
 pub use dead::{DeadJob, dead_jobs};
 pub use engine::{Engine, EngineConfig, Route};
 pub use entry::{EntryId, QueuedJob};
@@ -26,5 +26,4 @@ pub use lot::Lot;
 pub use outbox::Outbox;
 pub use overview::{Overview, overview};
 pub use redis::RedisResult;
-pub use redis::aio::ConnectionManager;
-pub use settle::{Reason, Verdict};
+pub use settle::{Reason, Retries, Verdict};

@@ -1,9 +1,9 @@
 //! What services put on Redis themselves: internal follow-ups, and dead letters of jobs that were settled before.
 
+use super::connection::Connection;
 use super::settle::Reason;
 use jiff::Timestamp;
 use klaviyo_jobs::{Keys, Lane};
-use redis::aio::ConnectionManager;
 use redis::{RedisResult, Script, cmd};
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -21,7 +21,7 @@ static BURY: LazyLock<Script> = LazyLock::new(|| {
 /// Writes for one account.
 #[derive(Clone)]
 pub struct Outbox {
-    redis: ConnectionManager,
+    redis: Connection,
     keys: Keys,
 }
 
@@ -33,7 +33,7 @@ impl std::fmt::Debug for Outbox {
 
 impl Outbox {
     /// Creates the outbox of an account.
-    pub fn new(redis: ConnectionManager, keys: Keys) -> Self {
+    pub fn new(redis: Connection, keys: Keys) -> Self {
         Self { redis, keys }
     }
 

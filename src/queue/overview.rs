@@ -1,10 +1,10 @@
 //! What waits where, for people.
 
+use super::connection::Connection;
 use super::entry::EntryId;
 use jiff::Timestamp;
 use klaviyo_jobs::keys::GROUP;
 use klaviyo_jobs::{Keys, Lane};
-use redis::aio::ConnectionManager;
 use redis::{RedisResult, Script};
 use serde::Serialize;
 use std::sync::LazyLock;
@@ -47,7 +47,7 @@ type LaneCount = (u64, u64, String);
 /// # Errors
 /// Redis' own.
 pub async fn overview(
-    redis: &mut ConnectionManager,
+    redis: &mut Connection,
     keys: &Keys,
     queue: &str,
     now: Timestamp,

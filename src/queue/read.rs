@@ -3,11 +3,11 @@
 //! An `XREADGROUP` in flight is never cancelled: its reply may already be in our pending list. After an empty read
 //! the doorbell's last seen id becomes the group's place, else other consumers' reads would ring it again and again.
 
+use super::connection::Connection;
 use super::engine::Engine;
 use super::entry::{EntryId, entries_of_read};
 use klaviyo_jobs::Lane;
 use klaviyo_jobs::keys::GROUP;
-use redis::aio::ConnectionManager;
 use redis::streams::StreamInfoGroupsReply;
 use redis::{RedisResult, Value};
 use std::sync::Arc;
@@ -21,11 +21,7 @@ const ROOM_PATIENCE: Duration = Duration::from_millis(500);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(250);
 
 /// Reads until the engine is quiet.
-pub(crate) async fn read(
-    engine: Arc<Engine>,
-    mut doorbell: ConnectionManager,
-    mut redis: ConnectionManager,
-) {
+pub(crate) async fn read(engine: Arc<Engine>, mut doorbell: Connection, mut redis: Connection) {
     let mut reader = Reader {
         seen: vec![EntryId::ZERO; engine.streams().len()],
         more: true,
@@ -50,7 +46,7 @@ pub(crate) async fn read(
     }
 }
 
-async fn create_groups(engine: &Engine, redis: &mut ConnectionManager) {
+async fn create_groups(engine: &Engine, redis: &mut Connection) {
     for stream in engine.streams() {
         // From 0, never from $: what waited before the group existed is work too.
         let mut create = redis::cmd("XGROUP");
@@ -80,8 +76,8 @@ impl Reader {
     async fn read_once(
         &mut self,
         engine: &Engine,
-        doorbell: &mut ConnectionManager,
-        redis: &mut ConnectionManager,
+        doorbell: &mut Connection,
+        redis: &mut Connection,
     ) -> RedisResult<()> {
         if !self.more && !self.ring(engine, doorbell).await? {
             return Ok(());
@@ -108,7 +104,7 @@ impl Reader {
     }
 
     /// Waits for something to read in a stream that has room; a full one would ring without end.
-    async fn ring(&self, engine: &Engine, doorbell: &mut ConnectionManager) -> RedisResult<bool> {
+    async fn ring(&self, engine: &Engine, doorbell: &mut Connection) -> RedisResult<bool> {
         let streams = engine.streams().iter().zip(&self.seen).enumerate();
         let (keys, seen): (Vec<&str>, Vec<String>) = streams
             .filter(|(index, _)| engine.room(*index) > 0)
@@ -136,7 +132,7 @@ impl Reader {
     async fn read_stream(
         &mut self,
         engine: &Engine,
-        redis: &mut ConnectionManager,
+        redis: &mut Connection,
         index: usize,
         count: usize,
     ) -> RedisResult<usize> {

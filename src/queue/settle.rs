@@ -3,10 +3,10 @@
 //! Delivered is delivered, whoever holds the job now: it is acknowledged and deleted without a fence. Everything else
 //! moves only what this process surely holds.
 
+use super::connection::Connection;
 use super::engine::Engine;
 use super::entry::QueuedJob;
 use rand::Rng;
-use redis::aio::ConnectionManager;
 use redis::{RedisResult, Script};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -15,10 +15,36 @@ use tokio::time::sleep;
 
 /// Ids per script call: Redis serves nobody else meanwhile.
 const CHUNK: usize = 500;
-const BACKOFF_FIRST: Duration = Duration::from_secs(1);
-const BACKOFF_MAX: Duration = Duration::from_mins(15);
-/// A job that needs more attempts than this is dead.
-pub(crate) const ATTEMPTS_MAX: u32 = 20;
+
+/// How often and how long a job is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retries {
+    /// A job that needs more attempts than this is dead.
+    pub attempts_max: u32,
+    /// A job older than this is dead.
+    pub age_max: Duration,
+    /// The interval from which the first wait is drawn; it doubles with each attempt.
+    pub backoff_first: Duration,
+    /// The longest such interval.
+    pub backoff_max: Duration,
+}
+
+impl Retries {
+    /// Returns the defaults of a queue: a campaign soon comes too late, and consent must arrive.
+    pub const fn of_queue(queue: &str) -> Self {
+        let age_max = match queue.as_bytes() {
+            b"campaigns" => Duration::from_hours(1),
+            b"consent" => Duration::from_hours(30 * 24),
+            _ => Duration::from_hours(7 * 24),
+        };
+        Self {
+            attempts_max: 20,
+            age_max,
+            backoff_first: Duration::from_secs(1),
+            backoff_max: Duration::from_mins(15),
+        }
+    }
+}
 
 /// Why a job is not delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +100,7 @@ pub(crate) type Settlement = Vec<(QueuedJob, Verdict)>;
 /// Settles until the engine has nothing in flight any more.
 pub(crate) async fn settle_all(
     engine: Arc<Engine>,
-    mut redis: ConnectionManager,
+    mut redis: Connection,
     mut inbox: mpsc::UnboundedReceiver<Settlement>,
 ) {
     while let Some(settlement) = inbox.recv().await {
@@ -88,7 +114,7 @@ pub(crate) async fn settle_all(
 
 async fn settle(
     engine: &Engine,
-    redis: &mut ConnectionManager,
+    redis: &mut Connection,
     settlement: &Settlement,
 ) -> RedisResult<()> {
     static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("settle.lua")));
@@ -161,7 +187,7 @@ impl<'a> Move<'a> {
         let attempts = job.attempts.saturating_add(1);
         match verdict {
             Verdict::Delivered => unreachable!("delivered jobs are settled before"),
-            Verdict::Retry(reason) if attempts >= ATTEMPTS_MAX => Self {
+            Verdict::Retry(reason) if attempts >= 20 => Self {
                 attempts,
                 to: "dead",
                 delay_ms: 0,
@@ -191,7 +217,8 @@ impl<'a> Move<'a> {
 
 /// Full jitter: a random part of an interval that doubles with each attempt.
 fn backoff(attempts: u32) -> u64 {
-    let most = BACKOFF_MAX.min(BACKOFF_FIRST.saturating_mul(1 << attempts.min(20)));
+    let most =
+        Duration::from_mins(15).min(Duration::from_secs(1).saturating_mul(1 << attempts.min(20)));
     rand::rng().random_range(0..=millis(most))
 }
 

@@ -4,9 +4,9 @@ use klaviyo_simulator::{Config as SimulatorConfig, Limits, Simulator};
 use klaviyod::app::App;
 use klaviyod::config::{Config, Given, Need};
 use klaviyod::private_redis::PrivateRedis;
+use klaviyod::queue::Connection;
 use klaviyod::queue::{DeadJob, Overview, Redis};
 use klaviyod::services::operations::Operations;
-use redis::aio::ConnectionManager;
 use serde_json::Value;
 use std::path::Path;
 use std::process::Stdio;
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) struct Shop {
     pub(crate) klaviyo: Simulator,
-    pub(crate) redis: ConnectionManager,
+    pub(crate) redis: Connection,
     operations: Operations,
     variables: Vec<(&'static str, String)>,
     _server: PrivateRedis,
@@ -67,7 +67,7 @@ impl Shop {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), value.clone()));
         Given::read(Some(Path::new("/dev/null")), variables)
-            .config("default", Need::Key)
+            .config(Need::Key)
             .unwrap()
     }
 

@@ -74,6 +74,7 @@ async fn with_redis(
     let simulator = Simulator::start(klaviyo_simulator::Config::default()).await?;
     let config = config(global, redis, &simulator)?;
     telemetry::start(&config.log);
+    let keys = config.account(&global.account)?.keys.clone();
     let app = App::start(&config).await?;
     output::line(&format!("private Redis   {}", redis.url()));
     output::line(&format!(
@@ -83,7 +84,7 @@ async fn with_redis(
     let connection = Redis::at(config.redis_url.expose_secret())?
         .connect()
         .await?;
-    let mut operations = Operations::new(connection.clone(), config.keys.clone());
+    let mut operations = Operations::new(connection.clone(), keys.clone());
     let mut code = ExitCode::SUCCESS;
     if arguments.demo {
         let day = Day::believable();
@@ -93,8 +94,8 @@ async fn with_redis(
             day.broken(),
             OUTAGE.as_secs()
         ));
-        let producer = Producer::new(connection.clone(), config.keys.clone());
-        let outbox = Outbox::new(connection, config.keys.clone());
+        let producer = Producer::new(connection.clone(), keys.clone());
+        let outbox = Outbox::new(connection, keys.clone());
         simulator.faults().set_outage(true);
         let started = Instant::now();
         day.feed(&producer, &outbox).await?;
@@ -137,7 +138,7 @@ fn config(global: &Global, redis: &PrivateRedis, simulator: &Simulator) -> anyho
         global.config.as_deref(),
         variables.map(|(name, value)| (name.to_owned(), value)),
     );
-    Ok(given.config(&global.account, Need::Key)?)
+    Ok(given.config(Need::Key)?)
 }
 
 async fn until_delivered(

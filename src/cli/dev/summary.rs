@@ -42,7 +42,7 @@ struct Calls {
 
 impl Summary {
     pub(super) fn of(day: &Day, stats: &Stats, app: &App, dead: Vec<DeadJob>) -> Self {
-        let client = app.client();
+        let client = app.clients().next().expect("the demo has one account");
         let calls = client
             .calls()
             .into_iter()

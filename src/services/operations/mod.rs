@@ -1,13 +1,13 @@
 //! What operators and the edges may do with queues: the one way in for the command line.
 
-use crate::queue::{ConnectionManager, DeadJob, Overview, RedisResult, dead_jobs, overview};
+use crate::queue::{Connection, DeadJob, Overview, RedisResult, dead_jobs, overview};
 use jiff::Timestamp;
 use klaviyo_jobs::{Keys, kinds};
 
 /// Looks at the queues of one account.
 #[derive(Clone, Debug)]
 pub struct Operations {
-    redis: ConnectionManager,
+    redis: Connection,
     keys: Keys,
 }
 
@@ -26,7 +26,7 @@ const PAGE: usize = 500;
 
 impl Operations {
     /// Creates the operations of an account.
-    pub fn new(redis: ConnectionManager, keys: Keys) -> Self {
+    pub fn new(redis: Connection, keys: Keys) -> Self {
         Self { redis, keys }
     }
 
