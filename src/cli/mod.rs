@@ -62,7 +62,7 @@ enum Command {
     Dlq(dlq::Arguments),
     /// Enqueue one job, or many from NDJSON
     Enqueue(enqueue::Arguments),
-    /// Look at queues
+    /// Look at queues, pause and resume them
     Queue(queue::Arguments),
     /// Run the daemon
     Run,

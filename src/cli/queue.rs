@@ -1,6 +1,8 @@
-//! `queue list`.
+//! `queue list|pause|resume`.
 
 use super::{Global, output};
+use crate::queue::Overview;
+use crate::services::operations::QueueName;
 use clap::Subcommand;
 use output::Output;
 use std::process::ExitCode;
@@ -15,43 +17,71 @@ pub(super) struct Arguments {
 enum Action {
     /// Print what waits, runs and is dead in every queue
     List,
+    /// Read nothing more of a queue, in every replica; what is in flight ends
+    Pause {
+        /// The queue
+        queue: QueueName,
+    },
+    /// Read a paused queue again
+    Resume {
+        /// The queue
+        queue: QueueName,
+    },
 }
 
 pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let Action::List = arguments.action;
-    let queues = global.operations().await?.queues().await?;
-    match Output::or_fitting(global.output) {
-        Output::Json => output::json(&queues)?,
-        Output::Table => {
-            let rows: Vec<Vec<String>> = queues
-                .iter()
-                .map(|queue| {
-                    let counts = [
-                        queue.ready,
-                        queue.in_flight,
-                        queue.delayed,
-                        queue.dead,
-                        queue.backfill,
-                    ];
-                    let mut row = vec![queue.queue.clone()];
-                    row.extend(counts.map(|count| count.to_string()));
-                    row.push(format!("{} s", queue.oldest_ms / 1000));
-                    row
-                })
-                .collect();
-            output::table(
-                &[
-                    "QUEUE",
-                    "READY",
-                    "IN FLIGHT",
-                    "DELAYED",
-                    "DEAD",
-                    "BACKFILL",
-                    "OLDEST",
-                ],
-                &rows,
-            );
+    let mut operations = global.operations().await?;
+    match arguments.action {
+        Action::List => {
+            let queues = operations.queues().await?;
+            match Output::or_fitting(global.output) {
+                Output::Json => output::json(&queues)?,
+                Output::Table => list(&queues),
+            }
         }
+        Action::Pause { queue } => output::line(&if operations.pause(queue).await? {
+            format!("paused {queue}; what is in flight ends, nothing more is read")
+        } else {
+            format!("{queue} was paused already")
+        }),
+        Action::Resume { queue } => output::line(&if operations.resume(queue).await? {
+            format!("resumed {queue}")
+        } else {
+            format!("{queue} was not paused")
+        }),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn list(queues: &[Overview]) {
+    let rows: Vec<Vec<String>> = queues
+        .iter()
+        .map(|queue| {
+            let counts = [
+                queue.ready,
+                queue.in_flight,
+                queue.delayed,
+                queue.dead,
+                queue.backfill,
+            ];
+            let mut row = vec![queue.queue.clone()];
+            row.extend(counts.map(|count| count.to_string()));
+            row.push(format!("{} s", queue.oldest_ms / 1000));
+            row.push(if queue.paused { "paused" } else { "" }.to_owned());
+            row
+        })
+        .collect();
+    output::table(
+        &[
+            "QUEUE",
+            "READY",
+            "IN FLIGHT",
+            "DELAYED",
+            "DEAD",
+            "BACKFILL",
+            "OLDEST",
+            "",
+        ],
+        &rows,
+    );
 }

@@ -14,6 +14,7 @@ mod leases;
 mod lot;
 mod outbox;
 mod overview;
+pub(crate) mod pause;
 mod read;
 mod settle;
 

@@ -87,6 +87,22 @@ impl Shop {
         command.kill_on_drop(true).spawn().unwrap()
     }
 
+    /// Runs a command of the real binary to its end: exit code, standard output, standard error.
+    pub(crate) async fn command(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_klaviyod"));
+        command
+            .args(arguments)
+            .envs(self.variables.iter().cloned())
+            .stdin(Stdio::null());
+        let output = command.kill_on_drop(true).output().await.unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    }
+
     /// Puts a job on a stream as an application does, and returns its stream id.
     pub(crate) async fn add(&mut self, stream: &str, job: &str) -> String {
         redis::cmd("XADD")

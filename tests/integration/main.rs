@@ -9,3 +9,4 @@ mod crash;
 mod dead;
 mod delivery;
 mod harness;
+mod operate;

@@ -1,7 +1,10 @@
 //! What operators and the edges may do with queues: the one way in for the command line.
 
-use crate::queue::{Connection, DeadJob, Overview, RedisResult, dead_jobs, overview};
-use jiff::Timestamp;
+mod queues;
+
+pub use queues::{QueueName, UnknownQueue};
+
+use crate::queue::{Connection, DeadJob, RedisResult, dead_jobs};
 use klaviyo_jobs::{Keys, kinds};
 
 /// Looks at the queues of one account.
@@ -28,18 +31,6 @@ impl Operations {
     /// Creates the operations of an account.
     pub fn new(redis: Connection, keys: Keys) -> Self {
         Self { redis, keys }
-    }
-
-    /// Counts the jobs of every queue.
-    ///
-    /// # Errors
-    /// Redis' own.
-    pub async fn queues(&mut self) -> RedisResult<Vec<Overview>> {
-        let mut found = Vec::new();
-        for queue in queues() {
-            found.push(overview(&mut self.redis, &self.keys, queue, Timestamp::now()).await?);
-        }
-        Ok(found)
     }
 
     /// Returns dead jobs, oldest first within a queue.
