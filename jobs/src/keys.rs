@@ -112,6 +112,11 @@ impl Keys {
         format!("{}:{queue}:dead", self.base)
     }
 
+    /// Returns the stream of what operators did, until the database has it.
+    pub fn operator_actions(&self) -> String {
+        format!("{}:operator-actions", self.base)
+    }
+
     /// Returns the key that claims `text`, as [`crate::Job::claim`] returns it.
     pub fn claim(&self, text: &str) -> String {
         self.claim_of_hash(&claim_hash(text))

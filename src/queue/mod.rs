@@ -4,6 +4,7 @@
 //! one script that Redis runs as a whole. The surprising thing: jobs are settled when the last handle of their lot
 //! is dropped, so that success, error, panic and cancellation share one way out.
 
+mod actions;
 mod backend;
 mod connection;
 mod dead;
@@ -18,6 +19,7 @@ pub(crate) mod pause;
 mod read;
 mod settle;
 
+pub use actions::{OperatorAction, forget_actions, record_action, recorded_actions};
 pub use backend::LotBackend;
 pub use connection::{Connection, Redis, Unreachable};
 pub use dead::{DeadJob, dead_jobs};

@@ -1,6 +1,7 @@
 //! What operators and the edges may do with queues: the one way in for the command line.
 
 mod queues;
+mod record;
 
 pub use queues::{QueueName, UnknownQueue};
 
