@@ -2,7 +2,7 @@
 
 use super::{Global, output};
 use crate::config::Need;
-use crate::queue::Redis;
+use crate::queue::{Connection, Redis};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::{SignedDuration, Timestamp};
@@ -155,7 +155,7 @@ fn payload(data: &str) -> anyhow::Result<String> {
 }
 
 async fn enqueue_lines(
-    producer: &Producer,
+    producer: &Producer<Connection>,
     mut source: Box<dyn BufRead>,
     options: &Options,
     summary: &mut Summary,
@@ -199,7 +199,7 @@ fn progress() -> ProgressBar {
 }
 
 async fn send(
-    producer: &Producer,
+    producer: &Producer<Connection>,
     chunk: Vec<(u64, Result<Message, ProduceError>)>,
     summary: &mut Summary,
 ) -> anyhow::Result<()> {

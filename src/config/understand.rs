@@ -273,7 +273,7 @@ impl Given {
     fn redis_url(&mut self) -> SecretString {
         let text = self.text("redis.url").unwrap_or_default();
         if let Err(why) = crate::queue::Redis::at(&text) {
-            self.mistake(format!("`redis.url` is not an address of Redis ({why:#}); write redis://127.0.0.1:6379, rediss://… or redis+sentinel://host:26379/<master name>"));
+            self.mistake(format!("`redis.url` is not an address of Redis ({why}); write redis://127.0.0.1:6379, rediss://… or redis+sentinel://host:26379/<master name>"));
         }
         text.into()
     }

@@ -25,7 +25,7 @@ pub(crate) async fn promote(engine: Arc<Engine>, mut redis: Connection) {
             match call.invoke_async::<usize>(&mut redis).await {
                 Ok(promoted) => more |= promoted == PER_CALL,
                 Err(error) => {
-                    tracing::warn!(%error, queue, "failed to promote delayed jobs; trying again");
+                    redis.health().complain("promote delayed jobs", &error);
                 }
             }
         }

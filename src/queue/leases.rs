@@ -29,10 +29,12 @@ pub(crate) async fn keep(engine: Arc<Engine>, mut redis: Connection) {
         }
         for stream in 0..engine.streams().len() {
             if let Err(error) = renew(&engine, &mut redis, stream).await {
-                tracing::warn!(%error, "failed to renew leases; trying again");
+                redis.health().complain("renew leases", &error);
             }
             if let Err(error) = take_over_all(&engine, &mut redis, stream).await {
-                tracing::warn!(%error, "failed to look for vanished consumers; trying again");
+                redis
+                    .health()
+                    .complain("look for vanished consumers", &error);
             }
             if forget_now {
                 forget_consumers(&engine, &mut redis, stream).await;
@@ -49,7 +51,7 @@ async fn forget_consumers(engine: &Engine, redis: &mut Connection, stream: usize
     match call.invoke_async::<u64>(redis).await {
         Ok(_) => {}
         Err(error) if error.code() == Some("NOGROUP") => {}
-        Err(error) => tracing::warn!(%error, "failed to forget consumers; trying again in an hour"),
+        Err(error) => redis.health().complain("forget consumers", &error),
     }
 }
 

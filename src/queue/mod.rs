@@ -21,7 +21,7 @@ mod settle;
 
 pub use actions::{OperatorAction, forget_actions, record_action, recorded_actions};
 pub use backend::LotBackend;
-pub use connection::{Connection, Redis, Unreachable};
+pub use connection::{BadAddress, Connection, Health, Redis, Unreachable};
 pub use dead::{DeadJob, dead_jobs};
 pub use engine::{Engine, EngineConfig, Route};
 pub use entry::{EntryId, QueuedJob};

@@ -47,7 +47,7 @@ impl Outbox {
         let mut call = DELAY.key(self.keys.delayed(queue));
         call.arg(due.as_millisecond()).arg(member);
         while let Err(error) = call.invoke_async::<()>(&mut self.redis.clone()).await {
-            tracing::warn!(%error, queue, "failed to write a follow-up; trying again");
+            self.redis.health().complain("write a follow-up", &error);
             sleep(Duration::from_millis(500)).await;
         }
     }

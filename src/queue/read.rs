@@ -39,7 +39,7 @@ pub(crate) async fn read(engine: Arc<Engine>, mut doorbell: Connection, mut redi
                 create_groups(&engine, &mut redis).await;
             }
             Err(error) => {
-                tracing::warn!(%error, "failed to read; trying again");
+                redis.health().complain("read", &error);
                 sleep(PAUSE_AFTER_ERROR).await;
             }
         }
@@ -60,7 +60,7 @@ async fn create_groups(engine: &Engine, redis: &mut Connection) {
             Ok(()) => {}
             Err(error) if error.code() == Some("BUSYGROUP") => {}
             Err(error) => {
-                tracing::warn!(%error, "failed to create a consumer group; trying again");
+                redis.health().complain("create a consumer group", &error);
                 sleep(PAUSE_AFTER_ERROR).await;
             }
         }

@@ -105,7 +105,7 @@ pub(crate) async fn settle_all(
 ) {
     while let Some(settlement) = inbox.recv().await {
         while let Err(error) = settle(&engine, &mut redis, &settlement).await {
-            tracing::warn!(%error, jobs = settlement.len(), "failed to settle; trying again");
+            redis.health().complain("settle", &error);
             sleep(Duration::from_millis(250)).await;
         }
         engine.release(&settlement);

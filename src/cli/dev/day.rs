@@ -1,7 +1,7 @@
 //! A believable day of a small shop: who came, what they looked at, what they bought, and what an application gets
 //! wrong. The same day every time, so that its summary can be checked.
 
-use crate::queue::Outbox;
+use crate::queue::{Connection, Outbox};
 use anyhow::Context;
 use klaviyo_jobs::{Job, Message, Options, Producer, TrackEvent, UpsertProfile};
 use rand::rngs::StdRng;
@@ -107,7 +107,11 @@ impl Day {
     }
 
     /// Enqueues everything, the broken ones as any language would.
-    pub(super) async fn feed(&self, producer: &Producer, outbox: &Outbox) -> anyhow::Result<()> {
+    pub(super) async fn feed(
+        &self,
+        producer: &Producer<Connection>,
+        outbox: &Outbox,
+    ) -> anyhow::Result<()> {
         let message = |job: &Value| {
             Message::from_json(
                 &serde_json::to_vec(job).expect("JSON is written"),
