@@ -3,10 +3,12 @@
 //! Unknown members are ignored: Klaviyo adds some without a new revision. A success whose body
 //! cannot be read becomes [`BadAnswer`](super::ErrorKind::BadAnswer), never a panic.
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::rate_limit::answered_at;
 use super::transport::Response;
 
 /// A profile after an upsert.
@@ -71,6 +73,10 @@ impl std::fmt::Debug for ImportError {
 pub struct Account {
     /// Klaviyo's id of the account.
     pub id: String,
+    /// The name of the organization.
+    pub name: Option<String>,
+    /// Klaviyo's clock when it answered, to the second.
+    pub answered_at: Option<Timestamp>,
     /// Whether it is a test account; nothing else tells them apart.
     pub test_account: bool,
     /// Its time zone.
@@ -113,6 +119,10 @@ pub(crate) fn account(response: &Response) -> Option<Account> {
     let Resource { id, attributes } = page.data.into_iter().next()?;
     Some(Account {
         id,
+        name: attributes
+            .contact_information
+            .and_then(|it| it.organization_name),
+        answered_at: answered_at(&response.headers),
         test_account: attributes.test_account.unwrap_or(false),
         timezone: attributes.timezone,
         preferred_currency: attributes.preferred_currency,
@@ -156,9 +166,15 @@ struct ImportAttributes {
 
 #[derive(Deserialize)]
 struct AccountAttributes {
+    contact_information: Option<ContactInformation>,
     test_account: Option<bool>,
     timezone: Option<String>,
     preferred_currency: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ContactInformation {
+    organization_name: Option<String>,
 }
 
 fn read<T: DeserializeOwned>(response: &Response) -> Option<T> {

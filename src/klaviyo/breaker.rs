@@ -43,6 +43,9 @@ pub trait Breaker: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`Tripped`] until the group may be asked again.
     fn pass(&self, group: Group) -> Result<Pass, Tripped>;
+
+    /// Says whether the group is given up, and until when; also while a probe may leave.
+    fn tripped(&self, group: Group) -> Option<Tripped>;
 }
 
 /// A group is not called now.
@@ -80,6 +83,18 @@ impl Breaker for LocalBreaker {
 
     fn pass(&self, group: Group) -> Result<Pass, Tripped> {
         self.groups[group as usize].pass(Instant::now())
+    }
+
+    fn tripped(&self, group: Group) -> Option<Tripped> {
+        match self.groups[group as usize]
+            .inner
+            .lock()
+            .expect(LOCKED)
+            .state
+        {
+            State::Tripped { until, .. } => Some(Tripped { until }),
+            State::Recovered | State::Ramp { .. } => None,
+        }
     }
 }
 

@@ -19,12 +19,14 @@ use super::calls::{CallCounts, Calls};
 use super::error::{Error, ErrorKind, GateName, NoAnswer};
 use super::events::{BulkEvents, Event, event_document};
 use super::gate::{Gate, Pass};
+use super::observe::Observer;
 use super::operation::Operation;
 use super::profiles::{BulkProfiles, ProfileDocument, profile_document};
 use super::rate_limit::RateLimitHeaders;
 use super::settings::{Settings, SetupError};
 use super::status::{classify, outcomes};
 use super::transport::{HttpTransport, Request, Response, Transport, TransportError};
+use super::trouble::Troubles;
 
 /// A refusal shorter than this is waited out within [`Client::permit`].
 const SHORT: Duration = Duration::from_millis(250);
@@ -38,10 +40,12 @@ pub struct Client {
     headers: HeaderMap,
     transport: Arc<dyn Transport>,
     budget: Arc<dyn Budget>,
-    breaker: Arc<dyn Breaker>,
-    credentials: Gate,
-    operations: [Gate; Operation::ALL.len()],
+    pub(super) breaker: Arc<dyn Breaker>,
+    pub(super) credentials: Gate,
+    pub(super) operations: [Gate; Operation::ALL.len()],
+    pub(super) troubles: Troubles,
     calls: Calls,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl Client {
@@ -73,7 +77,9 @@ impl Client {
             breaker: Arc::new(LocalBreaker::new()),
             credentials: Gate::new("credentials", settings.credentials_probe_every),
             operations: Operation::ALL.map(operation_gate),
+            troubles: Troubles::default(),
             calls: Calls::default(),
+            observer: None,
             settings,
         })
     }
@@ -82,6 +88,13 @@ impl Client {
     #[must_use]
     pub fn with_breaker(mut self, breaker: Arc<dyn Breaker>) -> Self {
         self.breaker = breaker;
+        self
+    }
+
+    /// Lets somebody hear what became of every call.
+    #[must_use]
+    pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
         self
     }
 
@@ -316,12 +329,17 @@ impl Client {
         };
         let passes = permit.spend();
         self.calls.count_sent(operation);
+        let started = Instant::now();
         let sent = self.transport.send(request);
         let answered = tokio::time::timeout(self.settings.call_timeout, sent).await;
         let answered = answered.unwrap_or(Err(TransportError::NoAnswer {
             why: NoAnswer::Timeout,
             source: None,
         }));
+        if let Some(observer) = &self.observer {
+            let status = answered.as_ref().ok().map(|it| it.status.as_u16());
+            observer.answered(operation, status, started.elapsed());
+        }
         let result = self.learn(operation, passes, answered);
         result.map_err(|kind| Error::new(operation, kind))
     }
@@ -343,6 +361,7 @@ impl Client {
             Err(TransportError::AnswerTooLong) => outcomes(Some(300)),
             _ => outcomes(status),
         };
+        self.troubles.note(operation, status, meaning);
         for (pass, outcome) in passes.into_iter().zip(meaning) {
             pass.settle(outcome);
         }

@@ -88,9 +88,14 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         return Some(Duration::from_secs_f64(seconds));
     }
     let then = date(text)?;
-    let now = date(headers.get(DATE)?.to_str().ok()?)?;
+    let now = answered_at(headers)?;
     let seconds = u64::try_from(then.as_second() - now.as_second()).ok()?;
     Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
+}
+
+/// Reads when Klaviyo answered, by its own clock.
+pub(crate) fn answered_at(headers: &HeaderMap) -> Option<Timestamp> {
+    date(headers.get(DATE)?.to_str().ok()?)
 }
 
 fn number(headers: &HeaderMap, name: &str) -> Option<u32> {
