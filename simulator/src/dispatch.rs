@@ -8,24 +8,23 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER};
-use axum::http::{HeaderMap, Method, Response, StatusCode, request};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use axum::http::{HeaderMap, Method, Response, request};
 use bytes::Bytes;
-use serde_json::Value;
 
 use crate::admin;
+use crate::answer::Answer;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::document;
 use crate::faults::{FaultKind, Faults};
-use crate::handlers::{self, Call, Reply};
+use crate::handlers::{self, Call};
 use crate::ledger::{Ledger, Outcome, Recorded};
 use crate::listener::Connection;
 use crate::operation::{Operation, Route, route};
-use crate::problem::{Problem, Refusal};
+use crate::problem::Problem;
 use crate::query::Query;
 use crate::state::Shared;
-use crate::windows::{Admission, Standing, Windows};
+use crate::windows::{Admission, Windows};
 
 const BODY_BYTES_MAX: usize = 5_000_000;
 const PROFILE_BODY_BYTES_MAX: usize = 100_000;
@@ -44,18 +43,6 @@ pub(crate) struct App {
     pub(crate) faults: Faults,
 }
 
-/// An answer on its way out.
-#[derive(Default)]
-struct Answer {
-    outcome: Outcome,
-    body: Option<Value>,
-    html: bool,
-    retry_after: Option<String>,
-    standing: Option<Standing>,
-    /// Where the connection breaks off.
-    cut_after_bytes: Option<u64>,
-}
-
 pub(crate) async fn answer(
     State(app): State<Arc<App>>,
     ConnectInfo(connection): ConnectInfo<Connection>,
@@ -64,7 +51,7 @@ pub(crate) async fn answer(
     let (head, body) = request.into_parts();
     let since_start = app.clock.since_start();
     let Ok(body) = to_bytes(body, READ_BYTES_MAX).await else {
-        return response(Answer::refused(&Problem::of_status(413).into()));
+        return Answer::refused(&Problem::of_status(413).into()).into_response();
     };
     if head.uri.path().starts_with("/sim/") {
         return admin::answer(&app, &head.method, head.uri.path(), &body);
@@ -88,7 +75,10 @@ pub(crate) async fn answer(
     if let Some(bytes) = answer.cut_after_bytes {
         connection.cut_after(bytes);
     }
-    response(answer)
+    if answer.silent {
+        return std::future::pending().await;
+    }
+    answer.into_response()
 }
 
 async fn with_faults(
@@ -98,9 +88,13 @@ async fn with_faults(
     head: &request::Parts,
     body: &Bytes,
 ) -> Answer {
-    let Some(fault) = app.faults.take(operation) else {
+    let Some(mut fault) = app.faults.take(operation) else {
         return carry_out(app, operation, id, head, body);
     };
+    while let FaultKind::After { ms, kind } = fault {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        fault = *kind;
+    }
     let mut answer = match fault {
         FaultKind::Status {
             status,
@@ -130,6 +124,27 @@ async fn with_faults(
             tokio::time::sleep(Duration::from_millis(ms)).await;
             carry_out(app, operation, id, head, body)
         }
+        FaultKind::Silence => Answer {
+            silent: true,
+            ..carry_out(app, operation, id, head, body)
+        },
+        FaultKind::Hostile {
+            status,
+            body: hostile,
+            retry_after,
+        } => {
+            if (200..300).contains(&status) {
+                carry_out(app, operation, id, head, body);
+            }
+            Answer {
+                outcome: status.into(),
+                retry_after,
+                hostile: Some(hostile),
+                ..Answer::default()
+            }
+        }
+        // Both are unfolded before.
+        FaultKind::After { .. } | FaultKind::Every { .. } => Answer::default(),
         FaultKind::RejectRow { index, field } => {
             let rows = match operation {
                 Operation::BulkCreateEvents => "/data/attributes/events-bulk-create/data/",
@@ -264,49 +279,6 @@ fn is_revision(text: &str) -> bool {
     has_shape && text <= NEWEST_REVISION
 }
 
-impl From<u16> for Outcome {
-    fn from(status: u16) -> Self {
-        Self {
-            status,
-            ..Self::default()
-        }
-    }
-}
-
-impl Answer {
-    fn given(reply: Reply, query: &Query) -> Self {
-        let mut body = reply.body;
-        if let Some(body) = &mut body {
-            document::keep_asked_fields(body, query);
-        }
-        let outcome = Outcome {
-            status: reply.status,
-            rows: reply.rows,
-            ..Outcome::default()
-        };
-        Self {
-            outcome,
-            body,
-            ..Self::default()
-        }
-    }
-
-    fn refused(refusal: &Refusal) -> Self {
-        Self {
-            outcome: refusal.status().into(),
-            body: Some(refusal.document()),
-            ..Self::default()
-        }
-    }
-
-    fn rate_limited(retry_after_s: i64) -> Self {
-        let mut answer = Self::refused(&Problem::throttled(retry_after_s).into());
-        answer.outcome.is_rate_limited = true;
-        answer.retry_after = Some(retry_after_s.to_string());
-        answer
-    }
-}
-
 fn recorded(
     app: &App,
     operation: Option<Operation>,
@@ -330,37 +302,4 @@ fn recorded(
             None
         },
     }
-}
-
-fn response(answer: Answer) -> Response<Body> {
-    let status =
-        StatusCode::from_u16(answer.outcome.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = Response::builder().status(status);
-    if let Some(standing) = answer.standing {
-        response = response
-            .header("RateLimit-Limit", standing.limit)
-            .header("RateLimit-Remaining", standing.remaining)
-            .header("RateLimit-Reset", standing.reset_s);
-    }
-    if let Some(retry_after) = answer.retry_after {
-        response = response.header(RETRY_AFTER, retry_after);
-    }
-    let response = match answer.body {
-        _ if answer.html => {
-            let page = format!("<html><body><h1>{status}</h1></body></html>");
-            response
-                .header(CONTENT_TYPE, "text/html")
-                .body(Body::from(page))
-        }
-        Some(body) => response
-            .header(CONTENT_TYPE, "application/vnd.api+json")
-            .body(Body::from(body.to_string())),
-        None => response.body(Body::empty()),
-    };
-    response.unwrap_or_else(|_| {
-        // A scripted Retry-After that is not a header value.
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-        response
-    })
 }

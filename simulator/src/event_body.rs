@@ -102,6 +102,9 @@ impl<'b> EventAttributes<'b> {
         };
         validate::properties(properties)
             .map_err(|detail| Problem::invalid("/attributes/properties", detail))?;
+        if let Some(problem) = asked_rejection(properties) {
+            return Err(problem);
+        }
         let time = self.event_time(now)?;
         if self
             .backfill
@@ -215,6 +218,23 @@ impl<'b> EventAttributes<'b> {
     }
 }
 
+/// Refuses an event that asks for it: `sim_reject` is `"silent"` for no pointer, any other value for one.
+fn asked_rejection(properties: &str) -> Option<Problem> {
+    const NAME: &str = "sim_reject";
+    if !properties.contains(NAME) {
+        return None;
+    }
+    let properties: Value = serde_json::from_str(properties).ok()?;
+    match properties.get(NAME)? {
+        Value::Null | Value::Bool(false) => None,
+        Value::String(how) if how == "silent" => Some(Problem::of_status(400)),
+        _ => Some(Problem::invalid(
+            "/attributes/properties/sim_reject",
+            "The event asked to be rejected.",
+        )),
+    }
+}
+
 /// The string in a raw value, borrowed unless it has escapes.
 fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
     let json = raw.get();
@@ -253,6 +273,17 @@ mod tests {
             check(|event| event["unique_id"] = Value::Null),
             Ok(("1788529135".to_owned(), Some(9.99)))
         );
+    }
+
+    #[test]
+    fn an_event_that_asks_for_it_is_refused_with_a_pointer_or_without() {
+        let asking = |how: Value| check(|event| event["properties"]["sim_reject"] = how.clone());
+        assert_eq!(
+            asking(json!(true)).unwrap_err(),
+            "/attributes/properties/sim_reject"
+        );
+        assert_eq!(asking(json!("silent")).unwrap_err(), "/data/");
+        assert!(asking(json!(false)).is_ok());
     }
 
     #[test]

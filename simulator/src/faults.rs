@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::hostile::HostileBody;
 use crate::operation::Operation;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +45,19 @@ pub enum FaultKind {
     Truncate { bytes: u32 },
     /// The answer comes this much later.
     Delay { ms: u64 },
+    /// Another fault, this much later.
+    After { ms: u64, kind: Box<Self> },
+    /// Another fault for every n-th of the requests only; the others are answered as usual.
+    Every { nth: u32, kind: Box<Self> },
+    /// The request is carried out, and never answered; the connection stays open.
+    Silence,
+    /// An answer that means harm. With a status of success the request is carried out.
+    Hostile {
+        status: u16,
+        body: HostileBody,
+        #[serde(default)]
+        retry_after: Option<String>,
+    },
     /// 400 with a pointer to this row of a bulk body; `field` is the rest of the pointer.
     RejectRow {
         index: usize,
@@ -104,10 +118,17 @@ impl Faults {
         let index = script
             .iter()
             .position(|fault| fault.times > 0 && hits(fault))?;
-        let kind = script[index].kind.clone();
+        let mut kind = script[index].kind.clone();
+        let left = script[index].times;
         script[index].times -= 1;
         if script[index].times == 0 {
             script.remove(index);
+        }
+        while let FaultKind::Every { nth, kind: inner } = kind {
+            if !left.is_multiple_of(nth) {
+                return None;
+            }
+            kind = *inner;
         }
         Some(kind)
     }
@@ -129,5 +150,20 @@ mod tests {
         assert!(faults.take(Operation::CreateEvent).is_some());
         assert!(faults.take(Operation::CreateEvent).is_some());
         assert_eq!(faults.take(Operation::CreateEvent), None);
+    }
+
+    #[test]
+    fn a_fault_for_every_nth_request_spares_the_others() {
+        let faults = Faults::default();
+        faults.push(Fault {
+            operation: None,
+            times: 6,
+            kind: FaultKind::Every {
+                nth: 3,
+                kind: Box::new(FaultKind::Cut),
+            },
+        });
+        let hits = (0..9).filter(|_| faults.take(Operation::GetLists).is_some());
+        assert_eq!(hits.count(), 2);
     }
 }

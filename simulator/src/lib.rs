@@ -8,6 +8,7 @@
 //! request that looks at the state.
 
 mod admin;
+mod answer;
 mod clock;
 mod config;
 mod cursor;
@@ -17,6 +18,7 @@ mod event_body;
 mod faults;
 mod filter;
 mod handlers;
+mod hostile;
 mod ledger;
 mod listener;
 mod operation;
@@ -30,6 +32,7 @@ mod windows;
 
 pub use config::{Config, Limits, LimitsError};
 pub use faults::{Fault, FaultKind, Faults};
+pub use hostile::HostileBody;
 pub use ledger::{OperationStats, Recorded, Stats};
 pub use server::Simulator;
 pub use state::segments::{Rule, SegmentConfig};

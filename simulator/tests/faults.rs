@@ -5,7 +5,7 @@ mod driver;
 use std::time::Duration;
 
 use driver::{Driver, config, event, group};
-use klaviyo_simulator::{Fault, FaultKind};
+use klaviyo_simulator::{Fault, FaultKind, HostileBody};
 use serde_json::json;
 
 async fn with_fault(kind: FaultKind) -> Driver {
@@ -133,4 +133,71 @@ async fn faults_are_scripted_over_http_too() {
             .0,
         400
     );
+}
+
+#[tokio::test]
+async fn a_silent_answer_never_comes_though_everything_changed() {
+    let driver = with_fault(FaultKind::Silence).await;
+    let body = json!({"data": {"type": "profile", "attributes": {"email": "a@shop.io"}}});
+    let request = driver
+        .request("POST", "/api/profile-import")
+        .timeout(Duration::from_millis(200))
+        .body(body.to_string());
+    assert!(request.send().await.unwrap_err().is_timeout());
+    assert_eq!(driver.simulator.stats().profiles, 1);
+}
+
+#[tokio::test]
+async fn hostile_answers_are_as_large_deep_and_broken_as_they_say() {
+    let answer = async |body: HostileBody| {
+        let driver = with_fault(FaultKind::Hostile {
+            status: 500,
+            body,
+            retry_after: Some("-1".to_owned()),
+        })
+        .await;
+        let response = driver.request("GET", "/api/metrics").send().await.unwrap();
+        assert_eq!(response.headers()["retry-after"], "-1");
+        (
+            response.headers().get("content-encoding").cloned(),
+            response.bytes().await,
+        )
+    };
+    assert_eq!(answer(HostileBody::Deep).await.1.unwrap().len(), 100_000);
+    assert_eq!(answer(HostileBody::Huge).await.1.unwrap().len(), 256 << 20);
+    assert!(answer(HostileBody::Half).await.1.is_err());
+    let (encoding, bomb) = answer(HostileBody::ZipBomb).await;
+    let bomb = bomb.unwrap();
+    assert_eq!(encoding.unwrap(), "gzip");
+    assert!(bomb.len() < 1 << 20, "{}", bomb.len());
+    let mut unpacked = flate2::read::GzDecoder::new(bomb.as_ref());
+    let mut megabyte = vec![1; 1 << 20];
+    std::io::Read::read_exact(&mut unpacked, &mut megabyte).unwrap();
+    assert!(megabyte.iter().all(|byte| *byte == 0));
+}
+
+#[tokio::test]
+async fn a_fault_may_come_later_and_hit_only_some() {
+    let driver = with_fault(FaultKind::After {
+        ms: 20,
+        kind: Box::new(FaultKind::Status {
+            status: 503,
+            retry_after: None,
+        }),
+    })
+    .await;
+    assert_eq!(driver.get("/api/metrics").await.0, 503);
+    driver.simulator.faults().push(Fault {
+        operation: None,
+        times: 4,
+        kind: FaultKind::Every {
+            nth: 2,
+            kind: Box::new(FaultKind::Html { status: 502 }),
+        },
+    });
+    let mut statuses = Vec::new();
+    for _ in 0..5 {
+        statuses.push(driver.get("/api/metrics").await.0);
+    }
+    assert_eq!(statuses, [502, 200, 502, 200, 200]);
 }
