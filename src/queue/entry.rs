@@ -3,6 +3,7 @@
 //! The fields beside `job` (`sid`, `n`, `lane`, `claim`) are written by the engine or the producer; a raw `XADD` has
 //! none of them. Replies are taken apart without copying the payload.
 
+use super::replayed::Replayed;
 use jiff::Timestamp;
 use klaviyo_jobs::Lane;
 use redis::Value;
@@ -55,6 +56,8 @@ pub struct QueuedJob {
     pub sid: EntryId,
     /// The lane it was read from.
     pub lane: Lane,
+    /// What a replay has said about it; `None` for a job that never died.
+    pub replayed: Option<Replayed>,
     pub(crate) id: EntryId,
     pub(crate) stream: usize,
     pub(crate) claim: Box<str>,
@@ -66,6 +69,25 @@ pub struct QueuedJob {
 const OVERHEAD_BYTES: usize = 200;
 
 impl QueuedJob {
+    /// Returns when its age began: at its last replay, else when it was enqueued.
+    pub fn since(&self) -> Timestamp {
+        self.replayed
+            .map_or_else(|| self.sid.time(), |replayed| replayed.at)
+    }
+
+    /// Whether its events may start flows, unless the job itself says otherwise.
+    pub fn starts_flows(&self) -> bool {
+        self.lane != Lane::Backfill && !self.replayed.is_some_and(|replayed| replayed.without_flows)
+    }
+
+    /// Returns the text of its `lane` field, which the scripts carry from place to place.
+    pub(crate) fn lane_text(&self) -> String {
+        self.replayed.map_or_else(
+            || self.lane.as_str().to_owned(),
+            |replayed| format!("{}{replayed}", self.lane.as_str()),
+        )
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.payload.len() + OVERHEAD_BYTES
     }
@@ -125,6 +147,7 @@ fn read_entry(entry: Value, stream: usize, lane: Lane) -> Option<Entry> {
         attempts: 0,
         sid: id,
         lane,
+        replayed: None,
         id,
         stream,
         claim: Box::default(),
@@ -150,6 +173,10 @@ fn read_entry(entry: Value, stream: usize, lane: Lane) -> Option<Entry> {
                     .ok()
                     .and_then(EntryId::parse)
                     .unwrap_or(id);
+            }
+            // The lane itself is that of the stream; only what a replay wrote behind it counts.
+            b"lane" => {
+                job.replayed = std::str::from_utf8(&value).ok().and_then(Replayed::of_lane);
             }
             b"claim" => job.claim = String::from_utf8(value).unwrap_or_default().into(),
             _ => {}

@@ -17,6 +17,7 @@ mod outbox;
 mod overview;
 pub(crate) mod pause;
 mod read;
+mod replayed;
 mod settle;
 
 pub use actions::{OperatorAction, forget_actions, record_action, recorded_actions};
@@ -26,7 +27,8 @@ pub use dead::{DeadJob, dead_jobs};
 pub use engine::{Engine, EngineConfig, Route};
 pub use entry::{EntryId, QueuedJob};
 pub use lot::Lot;
-pub use outbox::Outbox;
+pub use outbox::{Outbox, Place};
 pub use overview::{Overview, overview};
 pub use redis::RedisResult;
+pub use replayed::Replayed;
 pub use settle::{Reason, Retries, Verdict};

@@ -15,8 +15,23 @@ static DELAY: LazyLock<Script> = LazyLock::new(|| {
     Script::new("redis.call('ZREM', KEYS[1], '') redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])")
 });
 static BURY: LazyLock<Script> = LazyLock::new(|| {
-    Script::new("redis.call('XDEL', KEYS[1], '0-1') redis.call('XADD', KEYS[1], '*', unpack(ARGV))")
+    Script::new(
+        "redis.call('XDEL', KEYS[1], '0-1') redis.call('XADD', KEYS[1], '*', unpack(ARGV)) redis.call('DEL', KEYS[2])",
+    )
 });
+
+/// Where a job came from that was settled before.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// Its queue.
+    pub queue: &'a str,
+    /// The text of its lane, with what a replay wrote behind it.
+    pub lane: &'a str,
+    /// Its first stream id.
+    pub sid: &'a str,
+    /// The text it may have claimed: whoever sends a dead job again must not be told that it is a duplicate.
+    pub claim: Option<&'a str>,
+}
 
 /// Writes for one account.
 #[derive(Clone)]
@@ -71,22 +86,18 @@ impl Outbox {
     ///
     /// # Errors
     /// Redis' own.
-    pub async fn bury(
-        &self,
-        queue: &str,
-        sid: &str,
-        job: &str,
-        reason: &Reason,
-    ) -> RedisResult<()> {
-        let mut call = BURY.key(self.keys.dead(queue));
+    pub async fn bury(&self, place: Place<'_>, job: &str, reason: &Reason) -> RedisResult<()> {
+        let mut call = BURY.key(self.keys.dead(place.queue));
+        // Without a claim an empty name, of the account all the same, is deleted.
+        call.key(self.keys.claim(place.claim.unwrap_or_default()));
         call.arg("job")
             .arg(job)
             .arg("sid")
-            .arg(sid)
+            .arg(place.sid)
             .arg("n")
             .arg(1)
             .arg("lane")
-            .arg(Lane::Live.as_str());
+            .arg(place.lane);
         call.arg("code")
             .arg(reason.code)
             .arg("status")

@@ -150,7 +150,7 @@ async fn settle(
                     .arg(&job.payload)
                     .arg(job.sid.to_string())
                     .arg(move_.attempts);
-                call.arg(job.lane.as_str())
+                call.arg(job.lane_text())
                     .arg(&*job.claim)
                     .arg(move_.to)
                     .arg(move_.delay_ms);

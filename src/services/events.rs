@@ -14,7 +14,7 @@ use crate::klaviyo::{
 };
 use crate::queue::Lot;
 use jiff::Timestamp;
-use klaviyo_jobs::{Amount, Identity, Job, Lane, PlaceOrder, ProfileRef, TrackEvent};
+use klaviyo_jobs::{Amount, Identity, Job, PlaceOrder, ProfileRef, TrackEvent};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -48,13 +48,18 @@ impl Events {
     /// Delivers a lot of `order.placed`.
     pub async fn place_orders(&self, lot: &Lot) -> Vec<Outcome> {
         self.deliver(lot, ORDERS_MAX, |received: Received<PlaceOrder>| {
-            let Received { job, id, at, lane } = received;
+            let Received {
+                job,
+                id,
+                at,
+                starts_flows,
+            } = received;
             let row = |event| {
                 Row::of(Received {
                     job: event,
                     id: id.clone(),
                     at,
-                    lane,
+                    starts_flows,
                 })
             };
             job.events(at).into_iter().map(row).collect()
@@ -128,14 +133,19 @@ struct Row {
 
 impl Row {
     fn of(received: Received<TrackEvent>) -> Self {
-        let Received { job, id, at, lane } = received;
+        let Received {
+            job,
+            id,
+            at,
+            starts_flows,
+        } = received;
         Self {
             unique_id: job
                 .unique_id
                 .as_ref()
                 .map_or(id, |unique_id| unique_id.as_str().to_owned()),
             time: job.time.unwrap_or(at),
-            backfill: job.backfill.unwrap_or(lane == Lane::Backfill),
+            backfill: job.backfill.unwrap_or(!starts_flows),
             event: job,
         }
     }

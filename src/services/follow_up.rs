@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use klaviyo_jobs::{Envelope, Invalid, UpsertProfile, decode};
+use klaviyo_jobs::{Envelope, Invalid, Lane, UpsertProfile, decode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -33,10 +33,30 @@ pub(crate) struct FollowUp {
     pub(crate) rows: Vec<FollowedRow>,
 }
 
-/// A row of the import and the jobs behind it: first stream id and envelope.
+/// A row of the import and the jobs behind it: origin and envelope.
 #[derive(Debug, Deserialize)]
 pub(crate) struct FollowedRow {
-    pub(crate) jobs: Vec<(String, Box<RawValue>)>,
+    pub(crate) jobs: Vec<(Origin, Box<RawValue>)>,
+}
+
+/// Where a job came from: its first stream id and, if it was replayed, behind a space the text of its lane.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Origin(String);
+
+impl Origin {
+    fn of(job: &QueuedJob) -> Self {
+        match job.replayed {
+            None => Self(job.sid.to_string()),
+            Some(_) => Self(format!("{} {}", job.sid, job.lane_text())),
+        }
+    }
+
+    /// Returns the first stream id and the text of the lane.
+    pub(crate) fn parts(&self) -> (&str, &str) {
+        let parts = self.0.split_once(' ');
+        parts.unwrap_or((&self.0, Lane::Live.as_str()))
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -47,18 +67,18 @@ struct Written {
 
 #[derive(Serialize)]
 struct RowToWrite<'a> {
-    jobs: Vec<(String, &'a RawValue)>,
+    jobs: Vec<(&'a Origin, &'a RawValue)>,
 }
 
 impl FollowUp {
     /// Writes the job.
     pub(crate) fn json(import_id: &str, rows: &[Vec<&QueuedJob>]) -> Vec<u8> {
-        let job = |queued: &&QueuedJob| -> (String, Box<RawValue>) {
+        let job = |queued: &&QueuedJob| -> (Origin, Box<RawValue>) {
             let payload = serde_json::from_slice(&queued.payload)
                 .expect("the envelope was read before it was sent");
-            (queued.sid.to_string(), payload)
+            (Origin::of(queued), payload)
         };
-        let owned: Vec<Vec<(String, Box<RawValue>)>> = rows
+        let owned: Vec<Vec<(Origin, Box<RawValue>)>> = rows
             .iter()
             .map(|jobs| jobs.iter().map(job).collect())
             .collect();
@@ -67,7 +87,7 @@ impl FollowUp {
             .map(|jobs| RowToWrite {
                 jobs: jobs
                     .iter()
-                    .map(|(sid, payload)| (sid.clone(), &**payload))
+                    .map(|(origin, payload)| (origin, &**payload))
                     .collect(),
             })
             .collect();

@@ -11,11 +11,11 @@ use crate::klaviyo::{
     Client, Error, ImportError, Operation, Permit, ProfileDocument, bulk_profiles_document,
     row_of_pointer,
 };
-use crate::queue::{Lot, Outbox, QueuedJob, Reason};
+use crate::queue::{Lot, Outbox, Place, QueuedJob, Reason};
 use crate::services::follow_up::{FollowUp, FollowedRow};
 use crate::services::merge::MergedProfile;
 use jiff::Timestamp;
-use klaviyo_jobs::{Identity, Invalid, Job, UpsertProfile};
+use klaviyo_jobs::{Envelope, Identity, Invalid, Job, UpsertProfile, decode};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -166,8 +166,16 @@ impl Profiles {
         queue: &str,
         reason: &Reason,
     ) -> Result<(), Outcome> {
-        for (sid, payload) in &row.jobs {
-            let buried = self.outbox.bury(queue, sid, payload.get(), reason).await;
+        for (origin, payload) in &row.jobs {
+            let (sid, lane) = origin.parts();
+            let claim = claim(payload.get());
+            let place = Place {
+                queue,
+                lane,
+                sid,
+                claim: claim.as_deref(),
+            };
+            let buried = self.outbox.bury(place, payload.get(), reason).await;
             buried.map_err(|_| Outcome::Later(Duration::from_secs(5)))?;
         }
         Ok(())
@@ -211,6 +219,13 @@ impl Profiles {
             }
         }
     }
+}
+
+/// Returns what the job may have claimed; it was settled since, and its claim is no longer with it.
+fn claim(payload: &str) -> Option<String> {
+    let envelope = Envelope::parse(payload.as_bytes()).ok()?;
+    let upsert: UpsertProfile = decode(envelope.data).ok()?;
+    Some(upsert.claim(&envelope.id?))
 }
 
 fn reason(refused: &ImportError) -> Reason {

@@ -6,7 +6,7 @@
 use super::outcome::Outcome;
 use crate::queue::QueuedJob;
 use jiff::Timestamp;
-use klaviyo_jobs::{Envelope, Job, Lane, decode};
+use klaviyo_jobs::{Envelope, Job, decode};
 
 /// A decoded job.
 #[derive(Debug)]
@@ -14,7 +14,8 @@ pub(crate) struct Received<J> {
     pub(crate) job: J,
     pub(crate) id: String,
     pub(crate) at: Timestamp,
-    pub(crate) lane: Lane,
+    /// Whether Klaviyo may start flows, unless the job itself says otherwise.
+    pub(crate) starts_flows: bool,
 }
 
 impl<J: Job> Received<J> {
@@ -34,7 +35,7 @@ impl<J: Job> Received<J> {
             job,
             id,
             at,
-            lane: queued.lane,
+            starts_flows: queued.starts_flows(),
         })
     }
 }

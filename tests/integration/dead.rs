@@ -94,6 +94,13 @@ async fn a_row_that_an_import_refuses_is_dead_lettered_with_klaviyos_reason_also
     });
     shop.add_all(PROFILES, jobs).await;
     let daemon = shop.daemon().await;
+    let claim = klaviyo_jobs::Keys::default().claim("profile.upsert:p-7");
+    redis::cmd("SET")
+        .arg(&claim)
+        .arg("p-7")
+        .query_async::<()>(&mut shop.redis)
+        .await
+        .unwrap();
     let imported = || {
         shop.klaviyo
             .stats()
@@ -111,6 +118,12 @@ async fn a_row_that_an_import_refuses_is_dead_lettered_with_klaviyos_reason_also
         (dead[0].id.as_str(), dead[0].code.as_str()),
         ("p-7", "klaviyo.import_refused")
     );
+    let claimed: bool = redis::cmd("EXISTS")
+        .arg(&claim)
+        .query_async(&mut shop.redis)
+        .await
+        .unwrap();
+    assert!(!claimed, "whoever sends it again is told it is a duplicate");
     daemon.stop().await;
 }
 
