@@ -82,6 +82,7 @@ impl Delivering {
             consumer: consumer.to_owned(),
             lease: config.worker.lease,
             routes: routes(),
+            observer: None,
         };
         let engine = Engine::start(redis, engine).await?;
         let workers = Workers::start(&engine, &services);

@@ -24,6 +24,7 @@ pub(crate) async fn run(redis: &str) -> anyhow::Result<()> {
             queue: TrackEvent::QUEUE,
             internal: false,
         }],
+        observer: None,
     };
     let engine = Engine::start(&Redis::at(redis)?, config).await?;
     let backend = LotBackend::new(Arc::clone(&engine), TrackEvent::KIND)

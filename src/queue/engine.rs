@@ -5,6 +5,7 @@
 
 use super::connection::{Redis, Unreachable};
 use super::entry::{Entry, EntryId, QueuedJob};
+use super::observe::Observer;
 use super::settle::{Reason, Settlement, Verdict, settle_all};
 use super::{delayed, leases, read};
 use klaviyo_jobs::{Envelope, Invalid, Keys, Lane};
@@ -51,6 +52,8 @@ pub struct EngineConfig {
     pub lease: Duration,
     /// The kinds this process works on.
     pub routes: Vec<Route>,
+    /// Who hears what becomes of jobs.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 /// One stream: a lane of a queue.
@@ -213,6 +216,10 @@ impl Engine {
 
     pub(crate) fn lease(&self) -> Duration {
         self.config.lease
+    }
+
+    pub(crate) fn observer(&self) -> Option<&dyn Observer> {
+        self.config.observer.as_deref()
     }
 
     pub(crate) fn streams(&self) -> &[Stream] {
@@ -418,10 +425,16 @@ impl Engine {
         let state = &mut *guard;
         let bytes: usize = entries.iter().map(|entry| entry.job.payload.len()).sum();
         state.mean_bytes = usize::midpoint(state.mean_bytes, bytes / entries.len());
-        for Entry { job, has_payload } in entries {
+        for Entry {
+            mut job,
+            has_payload,
+        } in entries
+        {
             state.bytes[job.stream] += job.bytes();
             state.leases[job.stream].insert(job.id, asked);
-            match self.line_of(&job, has_payload) {
+            let line = self.line_of(&job, has_payload);
+            job.kind = line.as_ref().ok().map(|it| self.config.routes[*it].kind);
+            match line {
                 // Nobody will open a lot any more: it goes back at once.
                 Ok(_) if self.is_quiet() => settled.push((job, Verdict::Snooze(Duration::ZERO))),
                 Ok(line) => state.lines[line].buffer.push_back(job),

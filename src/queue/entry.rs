@@ -60,6 +60,8 @@ pub struct QueuedJob {
     pub replayed: Option<Replayed>,
     pub(crate) id: EntryId,
     pub(crate) stream: usize,
+    /// Its kind, once its line is known.
+    pub(crate) kind: Option<&'static str>,
     pub(crate) claim: Box<str>,
     /// Whether the engine wrote the entry itself: a promotion, a retry, a follow-up.
     pub(crate) engine_wrote: bool,
@@ -150,6 +152,7 @@ fn read_entry(entry: Value, stream: usize, lane: Lane) -> Option<Entry> {
         replayed: None,
         id,
         stream,
+        kind: None,
         claim: Box::default(),
         engine_wrote: false,
     };

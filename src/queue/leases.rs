@@ -138,6 +138,7 @@ async fn take_over(
         .arg(&lost);
     let entries = entries_of_claim(claim.query_async::<Value>(redis).await?, stream, lane);
     tracing::info!(queue = %engine.streams()[stream].queue, jobs = entries.len(), "took over jobs of a vanished consumer");
+    engine.tell_took_over(entries.len());
     engine.accept(entries, asked);
     Ok(more)
 }

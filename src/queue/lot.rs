@@ -66,6 +66,7 @@ impl Drop for Slot {
         let Some(jobs) = self.jobs.take() else {
             return self.engine.reopen(self.line);
         };
+        self.engine.tell_lot(jobs.len());
         // Jobs without a verdict: the handler failed, panicked or was cancelled.
         let decided = self.verdicts.take().unwrap_or_default();
         // At the stop they did nothing wrong: no attempt is spent.

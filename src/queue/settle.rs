@@ -6,6 +6,7 @@
 use super::connection::Connection;
 use super::engine::Engine;
 use super::entry::QueuedJob;
+use super::observe::Fate;
 use rand::Rng;
 use redis::{RedisResult, Script};
 use std::sync::{Arc, LazyLock};
@@ -108,6 +109,7 @@ pub(crate) async fn settle_all(
             redis.health().complain("settle", &error);
             sleep(Duration::from_millis(250)).await;
         }
+        engine.tell_settled(&settlement);
         engine.release(&settlement);
     }
 }
@@ -173,6 +175,18 @@ async fn settle(
         }
     }
     Ok(())
+}
+
+/// Says where a verdict sends a job.
+pub(crate) fn fate(job: &QueuedJob, verdict: &Verdict) -> Fate {
+    match verdict {
+        Verdict::Delivered => Fate::Delivered,
+        Verdict::Snooze(_) => Fate::Snoozed,
+        Verdict::Retry(reason) | Verdict::Bury(reason) => match Move::of(job, verdict).to {
+            "dead" => Fate::Buried(reason.code),
+            _ => Fate::Retried,
+        },
+    }
 }
 
 struct Move<'a> {
