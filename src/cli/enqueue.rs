@@ -55,7 +55,7 @@ pub(super) struct Arguments {
     unique_for: Option<SignedDuration>,
 }
 
-fn lane(name: &str) -> Result<Lane, String> {
+pub(super) fn lane(name: &str) -> Result<Lane, String> {
     Lane::parse(name).ok_or_else(|| "the lanes are urgent, live and backfill".to_owned())
 }
 

@@ -1,10 +1,12 @@
 //! The command line: one file per command. Tables on a terminal, JSON in a pipe.
 
 mod config;
+mod confirm;
 #[cfg(feature = "simulator")]
 mod dev;
 mod dlq;
 mod enqueue;
+mod job;
 mod output;
 mod queue;
 mod run;
@@ -62,7 +64,9 @@ enum Command {
     Dlq(dlq::Arguments),
     /// Enqueue one job, or many from NDJSON
     Enqueue(enqueue::Arguments),
-    /// Look at queues, pause and resume them
+    /// Explain or cancel one job
+    Job(job::Arguments),
+    /// Look at queues, pause, resume and purge them
     Queue(queue::Arguments),
     /// Run the daemon
     Run,
@@ -95,6 +99,7 @@ impl Cli {
             Command::Dev(arguments) => dev::run(&global, arguments).await,
             Command::Dlq(arguments) => dlq::run(&global, arguments).await,
             Command::Enqueue(arguments) => enqueue::run(&global, arguments).await,
+            Command::Job(arguments) => job::run(&global, arguments).await,
             Command::Queue(arguments) => queue::run(&global, arguments).await,
             Command::Run => run::run(&global).await,
             Command::Schema(arguments) => schema::run(&arguments),

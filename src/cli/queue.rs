@@ -1,9 +1,11 @@
-//! `queue list|pause|resume`.
+//! `queue list|pause|resume|purge`.
 
+use super::confirm::Confirmation;
 use super::{Global, output};
 use crate::queue::Overview;
 use crate::services::operations::QueueName;
 use clap::Subcommand;
+use klaviyo_jobs::Lane;
 use output::Output;
 use std::process::ExitCode;
 
@@ -21,6 +23,16 @@ enum Action {
     Pause {
         /// The queue
         queue: QueueName,
+    },
+    /// Delete what waits: never what is in flight, never dead letters
+    Purge {
+        /// The queue
+        queue: QueueName,
+        /// Only this lane: urgent, live or backfill
+        #[arg(long, value_parser = super::enqueue::lane)]
+        lane: Option<Lane>,
+        #[command(flatten)]
+        confirmation: Confirmation,
     },
     /// Read a paused queue again
     Resume {
@@ -44,6 +56,25 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
         } else {
             format!("{queue} was paused already")
         }),
+        Action::Purge {
+            queue,
+            lane,
+            confirmation,
+        } => {
+            let of_lane =
+                lane.map_or_else(String::new, |lane| format!(" (lane {})", lane.as_str()));
+            if !confirmation.given(&format!("delete everything that waits in {queue}{of_lane}"))? {
+                anyhow::bail!("nothing was deleted");
+            }
+            let purged = operations.purge(queue, lane).await?;
+            match Output::or_fitting(global.output) {
+                Output::Json => output::json(&purged)?,
+                Output::Table => output::line(&format!(
+                    "deleted {} ready and {} delayed; left {} in flight and {} follow-ups of accepted imports",
+                    purged.ready, purged.delayed, purged.in_flight, purged.internal
+                )),
+            }
+        }
         Action::Resume { queue } => output::line(&if operations.resume(queue).await? {
             format!("resumed {queue}")
         } else {

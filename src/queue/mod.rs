@@ -6,17 +6,21 @@
 
 mod actions;
 mod backend;
+pub(crate) mod cancel;
 mod connection;
 mod dead;
 mod delayed;
 mod engine;
 mod entry;
+pub(crate) mod find;
 mod leases;
 mod lot;
 mod observe;
 mod outbox;
 mod overview;
 pub(crate) mod pause;
+pub(crate) mod place;
+pub(crate) mod purge;
 mod read;
 mod replayed;
 mod settle;

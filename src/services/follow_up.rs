@@ -21,6 +21,11 @@ pub struct FollowImport;
 impl FollowImport {
     /// The wire name.
     pub const KIND: &'static str = "profile.import.follow";
+
+    /// How every such job begins: so it is recognized where payloads are not parsed.
+    pub(crate) fn begin() -> String {
+        format!("{{\"kind\":\"{}\",", Self::KIND)
+    }
 }
 
 /// The largest follow-up once unpacked: two lots.
@@ -65,6 +70,13 @@ struct Written {
     rows_gzip: String,
 }
 
+/// The envelope; `kind` comes first, see [`FollowImport::begin`].
+#[derive(Serialize)]
+struct Internal {
+    kind: &'static str,
+    data: Written,
+}
+
 #[derive(Serialize)]
 struct RowToWrite<'a> {
     jobs: Vec<(&'a Origin, &'a RawValue)>,
@@ -100,8 +112,11 @@ impl FollowUp {
             import_id: import_id.to_owned(),
             rows_gzip,
         };
-        serde_json::to_vec(&serde_json::json!({"kind": FollowImport::KIND, "data": data}))
-            .expect("texts serialize")
+        let job = Internal {
+            kind: FollowImport::KIND,
+            data,
+        };
+        serde_json::to_vec(&job).expect("texts serialize")
     }
 
     /// Reads the job.

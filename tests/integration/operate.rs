@@ -1,5 +1,7 @@
-use crate::harness::Shop;
-use serde_json::Value;
+use crate::harness::{EVENTS, PROFILES, Shop, until};
+use klaviyo_jobs::{Keys, keys::GROUP};
+use klaviyod::queue::recorded_actions;
+use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_queue_is_shown_as_paused_until_it_is_resumed() {
@@ -26,6 +28,325 @@ async fn a_queue_that_does_not_exist_is_refused_with_those_that_do() {
             "{complaint}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_deletes_what_waits_and_leaves_what_is_in_flight_and_what_is_dead() {
+    let mut shop = Shop::open().await;
+    shop.add_all(
+        EVENTS,
+        (0..1_200).map(|number| order(&format!("o-{number}"))),
+    )
+    .await;
+    let held = take(&mut shop, EVENTS, 3).await;
+    shop.add(&format!("{EVENTS}:backfill"), &order("old").to_string())
+        .await;
+    add_dead(&mut shop, &order("dead")).await;
+    // Enqueued by our own command: the id is claimed.
+    enqueue(&shop, "ready", &[]).await;
+    enqueue(&shop, "later", &["--in", "1h"]).await;
+    assert_eq!(claims(&mut shop).await, 2);
+
+    let (code, _, complaint) = shop.command(&["queue", "purge", "event-tracking"]).await;
+    assert_eq!(code, Some(2));
+    assert!(complaint.contains("--yes"), "{complaint}");
+
+    let purge = ["queue", "purge", "event-tracking", "--yes"];
+    let (code, said, complaint) = shop.command(&purge).await;
+    assert_eq!(code, Some(0), "{complaint}");
+    let purged: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        purged,
+        json!({"ready": 1_199, "delayed": 1, "in_flight": 3, "internal": 0})
+    );
+    assert_eq!(claims(&mut shop).await, 0);
+    let queue = queue(&shop, "event-tracking").await;
+    assert_eq!(
+        (&queue["ready"], &queue["in_flight"], &queue["delayed"]),
+        (&json!(0), &json!(3), &json!(0))
+    );
+    assert_eq!((&queue["dead"], &queue["backfill"]), (&json!(1), &json!(0)));
+    assert_eq!(ids(&mut shop, EVENTS).await, held);
+    assert_eq!(
+        recorded(&mut shop).await,
+        [("queue.purge".to_owned(), 1_200)]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_of_one_lane_leaves_the_others() {
+    let mut shop = Shop::open().await;
+    let backfill = format!("{EVENTS}:backfill");
+    for stream in [EVENTS, backfill.as_str()] {
+        shop.add_all(stream, (0..10).map(|number| order(&format!("o-{number}"))))
+            .await;
+    }
+    for number in 0..10 {
+        let lane = if number % 2 == 0 { "live" } else { "backfill" };
+        let id = format!("later-{number}");
+        enqueue(&shop, &id, &["--in", "1h", "--lane", lane]).await;
+    }
+    let purge = [
+        "queue",
+        "purge",
+        "event-tracking",
+        "--lane",
+        "backfill",
+        "--yes",
+    ];
+    let (code, said, complaint) = shop.command(&purge).await;
+    assert_eq!(code, Some(0), "{complaint}");
+    let purged: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        (&purged["ready"], &purged["delayed"]),
+        (&json!(10), &json!(5))
+    );
+    let queue = queue(&shop, "event-tracking").await;
+    assert_eq!(
+        (&queue["ready"], &queue["delayed"], &queue["backfill"]),
+        (&json!(10), &json!(5), &json!(0))
+    );
+    assert_eq!(claims(&mut shop).await, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_leaves_the_follow_ups_of_imports_that_were_accepted() {
+    let mut shop = Shop::open().await;
+    let jobs = (0..100).map(|number| {
+        json!({"kind": "profile.upsert", "data": {"profile": {"external_id": format!("c-{number}")}}})
+    });
+    shop.add_all(PROFILES, jobs).await;
+    let daemon = shop.daemon().await;
+    let imported = || {
+        let stats = shop.klaviyo.stats();
+        let bulk = stats.operations.get("bulk_import_profiles");
+        bulk.is_some_and(|it| it.accepted >= 1)
+    };
+    until("an import is accepted", imported).await;
+    daemon.stop().await;
+    let purge = ["queue", "purge", "profile-sync", "--yes"];
+    let (_, said, _) = shop.command(&purge).await;
+    let purged: Value = serde_json::from_str(&said).unwrap();
+    assert!(purged["internal"].as_u64().unwrap() >= 1, "{purged}");
+    let daemon = shop.daemon().await;
+    shop.until_delivered().await;
+    assert!(shop.klaviyo.stats().operations["get_bulk_import_profiles_job"].requests >= 1);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_job_is_cancelled_by_its_id_and_its_id_is_free_again() {
+    let mut shop = Shop::open().await;
+    enqueue(&shop, "o/1", &[]).await;
+    enqueue(&shop, "o/2", &["--in", "1h"]).await;
+    let third = shop.add(EVENTS, &order_without_id().to_string()).await;
+    shop.add(EVENTS, &order("o/11").to_string()).await;
+    let (code, _, complaint) = shop.command(&["job", "cancel", "o/1"]).await;
+    assert_eq!(code, Some(2));
+    assert!(complaint.contains("--yes"), "{complaint}");
+    for id in ["o/1", "o/2", &format!("event-tracking/{third}")] {
+        let (code, said, complaint) = shop.command(&["job", "cancel", id, "--yes"]).await;
+        assert_eq!(code, Some(0), "{complaint}");
+        let done: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(done, json!({"cancelled": 1, "in_flight": 0}));
+        let (code, _, complaint) = shop.command(&["job", "cancel", id, "--yes"]).await;
+        assert_eq!(code, Some(1));
+        assert!(complaint.contains("no job has this id"), "{complaint}");
+    }
+    assert_eq!(claims(&mut shop).await, 0);
+    let queue = queue(&shop, "event-tracking").await;
+    assert_eq!((&queue["ready"], &queue["delayed"]), (&json!(1), &json!(0)));
+    assert_eq!(recorded(&mut shop).await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_flight_or_dead_is_not_cancelled_and_the_command_says_so() {
+    let mut shop = Shop::open().await;
+    shop.add(EVENTS, &order("held").to_string()).await;
+    take(&mut shop, EVENTS, 1).await;
+    let dead = add_dead(&mut shop, &order("dead")).await;
+    let (code, _, complaint) = shop.command(&["job", "cancel", "held", "--yes"]).await;
+    assert_eq!(code, Some(1));
+    assert!(
+        complaint.contains("in flight, taken by another-daemon"),
+        "{complaint}"
+    );
+    let (code, _, complaint) = shop.command(&["job", "cancel", "dead", "--yes"]).await;
+    assert_eq!(code, Some(1));
+    assert!(
+        complaint.contains(&format!("dlq discard {dead}")),
+        "{complaint}"
+    );
+    let queue = queue(&shop, "event-tracking").await;
+    assert_eq!(
+        (&queue["in_flight"], &queue["dead"]),
+        (&json!(1), &json!(1))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_explained_wherever_it_is() {
+    let mut shop = Shop::open().await;
+    shop.add_all(EVENTS, ["held", "first", "second"].into_iter().map(order))
+        .await;
+    take(&mut shop, EVENTS, 1).await;
+    enqueue(&shop, "later", &["--in", "1h"]).await;
+    let dead = add_dead(&mut shop, &order("dead")).await;
+
+    let second = explain(&shop, "second").await;
+    assert_eq!(
+        (&second["state"], &second["lane"], &second["ahead"]),
+        (&json!("ready"), &json!("live"), &json!(1))
+    );
+    assert_eq!(second["kind"], "event.track");
+    assert!(second.get("payload").is_none(), "{second}");
+    let by_entry = explain(&shop, second["entry"].as_str().unwrap()).await;
+    assert_eq!(by_entry["id"], "second");
+
+    let held = explain(&shop, "held").await;
+    assert_eq!(
+        (&held["state"], &held["consumer"], &held["times_taken"]),
+        (&json!("in_flight"), &json!("another-daemon"), &json!(1))
+    );
+    let later = explain(&shop, "later").await;
+    assert_eq!(later["state"], "delayed");
+    assert!(later["due_at"].is_string());
+    let dead_job = explain(&shop, "dead").await;
+    assert_eq!(
+        (&dead_job["state"], &dead_job["entry"], &dead_job["code"]),
+        (&json!("dead"), &json!(dead), &json!("klaviyo.invalid"))
+    );
+
+    shop.command(&["queue", "pause", "event-tracking"]).await;
+    for (id, state) in [("second", "ready"), ("later", "delayed")] {
+        let job = explain(&shop, id).await;
+        assert_eq!(job["state"], state);
+        let next = job["next"].as_str().unwrap();
+        assert!(next.contains("paused by an operator"), "{next}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_nowhere_is_told_with_where_it_was_looked_for() {
+    let mut shop = Shop::open().await;
+    shop.add(EVENTS, &order("o-1").to_string()).await;
+    let (code, said, _) = shop.command(&["job", "explain", "o-2"]).await;
+    assert_eq!(code, Some(1));
+    let explanation: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(explanation["found"], json!([]));
+    let searched = explanation["searched"].as_array().unwrap();
+    assert!(
+        searched.contains(&json!({"place": "event-tracking:live", "entries": 1, "complete": true}))
+    );
+    let (_, _, complaint) = shop
+        .command(&["job", "explain", "o-2", "--output", "table"])
+        .await;
+    assert!(complaint.contains("profile-sync:dead"), "{complaint}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_is_shown_only_where_it_is_asked_for() {
+    let mut shop = Shop::open().await;
+    shop.add(EVENTS, &order("o-1").to_string()).await;
+    for output in ["table", "json"] {
+        let explain = ["job", "explain", "o-1", "--output", output];
+        let (_, said, _) = shop.command(&explain).await;
+        assert!(!said.contains("klqtest.dev"), "{said}");
+        let (_, said, _) = shop.command(&[&explain[..], &["--payload"]].concat()).await;
+        assert!(said.contains("klqtest.dev"), "{said}");
+    }
+}
+
+fn order(id: &str) -> Value {
+    let mut order = order_without_id();
+    order["id"] = json!(id);
+    order
+}
+
+fn order_without_id() -> Value {
+    json!({"kind": "event.track", "data": {"metric": "Placed Order", "profile": {"email": "a@klqtest.dev"}}})
+}
+
+async fn enqueue(shop: &Shop, id: &str, options: &[&str]) {
+    let data = order_without_id()["data"].to_string();
+    let enqueue = ["enqueue", "event.track", "--data", &data, "--id", id];
+    let (code, _, complaint) = shop.command(&[&enqueue[..], options].concat()).await;
+    assert_eq!(code, Some(0), "{complaint}");
+}
+
+/// Takes so many entries as a daemon does, and returns their ids.
+async fn take(shop: &mut Shop, stream: &str, count: usize) -> Vec<String> {
+    let mut create = redis::cmd("XGROUP");
+    create.arg("CREATE").arg(stream).arg(GROUP).arg("0");
+    create.query_async::<()>(&mut shop.redis).await.unwrap();
+    let mut read = redis::cmd("XREADGROUP");
+    read.arg("GROUP").arg(GROUP).arg("another-daemon");
+    read.arg("COUNT")
+        .arg(count)
+        .arg("STREAMS")
+        .arg(stream)
+        .arg(">");
+    let reply: redis::streams::StreamReadReply = read.query_async(&mut shop.redis).await.unwrap();
+    let entries = reply.keys.into_iter().flat_map(|key| key.ids);
+    entries.map(|entry| entry.id).collect()
+}
+
+async fn ids(shop: &mut Shop, stream: &str) -> Vec<String> {
+    let mut range = redis::cmd("XRANGE");
+    let range = range.arg(stream).arg("-").arg("+");
+    let reply: redis::streams::StreamRangeReply = range.query_async(&mut shop.redis).await.unwrap();
+    reply.ids.into_iter().map(|entry| entry.id).collect()
+}
+
+async fn add_dead(shop: &mut Shop, job: &Value) -> String {
+    let mut add = redis::cmd("XADD");
+    add.arg(format!("{EVENTS}:dead"))
+        .arg("*")
+        .arg("job")
+        .arg(job.to_string());
+    add.arg("sid")
+        .arg("1700000000000-0")
+        .arg("n")
+        .arg(1)
+        .arg("lane")
+        .arg("live");
+    add.arg("code")
+        .arg("klaviyo.invalid")
+        .arg("status")
+        .arg(400);
+    add.arg("detail").arg("refused").arg("pointer").arg("");
+    add.query_async(&mut shop.redis).await.unwrap()
+}
+
+async fn claims(shop: &mut Shop) -> usize {
+    let mut keys = redis::cmd("KEYS");
+    let found: Vec<String> = keys
+        .arg("klaviyod:{default}:claim:*")
+        .query_async(&mut shop.redis)
+        .await
+        .unwrap();
+    found.len()
+}
+
+async fn recorded(shop: &mut Shop) -> Vec<(String, u64)> {
+    let recorded = recorded_actions(&mut shop.redis, &Keys::default(), 100).await;
+    let recorded = recorded.unwrap().into_iter();
+    recorded.map(|(_, it)| (it.action, it.touched)).collect()
+}
+
+/// The only copy of a job.
+async fn explain(shop: &Shop, id: &str) -> Value {
+    let (code, said, complaint) = shop.command(&["job", "explain", id]).await;
+    assert_eq!(code, Some(0), "{id}: {complaint}");
+    let explanation: Value = serde_json::from_str(&said).unwrap();
+    let found = explanation["found"].as_array().unwrap();
+    assert_eq!(found.len(), 1, "{explanation}");
+    found[0].clone()
+}
+
+async fn queue(shop: &Shop, name: &str) -> Value {
+    let queues = queues(shop).await;
+    queues.into_iter().find(|it| it["queue"] == name).unwrap()
 }
 
 async fn queues(shop: &Shop) -> Vec<Value> {

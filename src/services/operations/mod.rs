@@ -1,11 +1,15 @@
 //! What operators and the edges may do with queues: the one way in for the command line.
 
 mod dead;
+mod jobs;
 mod queues;
 mod record;
+mod search;
 
 pub use dead::DeadFilter;
-pub use queues::{QueueName, UnknownQueue};
+pub use jobs::{Cancelled, Explanation, JobState, LocatedJob};
+pub use queues::{Purged, QueueName, UnknownQueue};
+pub use search::Searched;
 
 use crate::queue::Connection;
 use klaviyo_jobs::{Keys, kinds};

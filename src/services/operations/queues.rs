@@ -1,9 +1,14 @@
-//! What operators do with whole queues: look, pause, resume.
+//! What operators do with whole queues: look, pause, resume, purge.
 
 use super::{Operations, queues};
 use crate::queue::pause::{pause, paused, resume};
+pub use crate::queue::purge::Purged;
+use crate::queue::purge::purge;
 use crate::queue::{Overview, RedisResult, overview};
+use crate::services::FollowImport;
 use jiff::Timestamp;
+use klaviyo_jobs::Lane;
+use serde_json::json;
 use std::fmt;
 use std::str::FromStr;
 
@@ -63,13 +68,12 @@ impl Operations {
     /// # Errors
     /// Redis' own.
     pub async fn pause(&mut self, queue: QueueName) -> RedisResult<bool> {
-        pause(
-            &mut self.redis,
-            &self.keys,
-            queue.as_str(),
-            Timestamp::now(),
-        )
-        .await
+        let name = queue.as_str();
+        let paused = pause(&mut self.redis, &self.keys, name, Timestamp::now()).await?;
+        if paused {
+            self.record("queue.pause", name, 0, json!({})).await?;
+        }
+        Ok(paused)
     }
 
     /// Lets a paused queue be read again. False if it was not paused.
@@ -77,6 +81,26 @@ impl Operations {
     /// # Errors
     /// Redis' own.
     pub async fn resume(&mut self, queue: QueueName) -> RedisResult<bool> {
-        resume(&mut self.redis, &self.keys, queue.as_str()).await
+        let name = queue.as_str();
+        let resumed = resume(&mut self.redis, &self.keys, name).await?;
+        if resumed {
+            self.record("queue.resume", name, 0, json!({})).await?;
+        }
+        Ok(resumed)
+    }
+
+    /// Deletes what waits in a queue, or in one lane of it: never what is in flight, never dead letters, and never what
+    /// tells the fate of jobs that Klaviyo has accepted.
+    ///
+    /// # Errors
+    /// Redis' own.
+    pub async fn purge(&mut self, queue: QueueName, lane: Option<Lane>) -> RedisResult<Purged> {
+        let internal = [FollowImport::begin()];
+        let name = queue.as_str();
+        let purged = purge(&mut self.redis, &self.keys, name, lane, &internal).await?;
+        let touched = purged.ready + purged.delayed;
+        let detail = json!({"lane": lane.map(Lane::as_str), "purged": purged});
+        self.record("queue.purge", name, touched, detail).await?;
+        Ok(purged)
     }
 }

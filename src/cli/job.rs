@@ -1,0 +1,178 @@
+//! `job explain|cancel`.
+
+use super::confirm::Confirmation;
+use super::{Global, output};
+use crate::services::operations::{Explanation, JobState, LocatedJob};
+use clap::Subcommand;
+use output::Output;
+use std::process::ExitCode;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Print where a job is, what was tried, what happens next and why
+    Explain {
+        /// The job's id, `<queue>/<stream id>` or a stream id
+        id: String,
+        /// Show the job itself too, which may hold people's data
+        #[arg(long)]
+        payload: bool,
+    },
+    /// Take a waiting or delayed job off its queue
+    Cancel {
+        /// The job's id, `<queue>/<stream id>` or a stream id
+        id: String,
+        #[command(flatten)]
+        confirmation: Confirmation,
+    },
+}
+
+pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let mut operations = global.operations().await?;
+    let output = Output::or_fitting(global.output);
+    match arguments.action {
+        Action::Explain { id, payload } => {
+            let explanation = operations.explain(&id, payload).await?;
+            match output {
+                Output::Json => output::json(&explanation)?,
+                Output::Table => print(&explanation),
+            }
+            Ok(if explanation.found.is_empty() {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            })
+        }
+        Action::Cancel { id, confirmation } => {
+            let seen = operations.explain(&id, false).await?;
+            let waits = |it: &&LocatedJob| matches!(it.state, JobState::Ready | JobState::Delayed);
+            let waiting = seen.found.iter().filter(waits).count();
+            if waiting == 0 {
+                anyhow::bail!("nothing was cancelled: {}", why_not(&seen));
+            }
+            let question = format!("cancel {waiting} waiting or delayed job(s) of this id");
+            if !confirmation.given(&question)? {
+                anyhow::bail!("nothing was cancelled");
+            }
+            let done = operations.cancel(&id).await?;
+            match output {
+                Output::Json => output::json(&done)?,
+                Output::Table => {
+                    output::line(&format!("cancelled {}", done.cancelled));
+                    if done.in_flight > 0 {
+                        output::line(&format!(
+                            "{} in flight by now: what is being delivered cannot be cancelled",
+                            done.in_flight
+                        ));
+                    }
+                }
+            }
+            Ok(if done.cancelled == 0 {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            })
+        }
+    }
+}
+
+/// Why nothing can be cancelled, and what can be done instead.
+fn why_not(seen: &Explanation) -> String {
+    let Some(job) = seen.found.first() else {
+        return not_found(seen);
+    };
+    let entry = job.entry.as_deref().unwrap_or("-");
+    match job.state {
+        JobState::Dead => format!("it is dead already; `klaviyod dlq discard {entry}` deletes it"),
+        _ => format!(
+            "it is in flight, taken by {}; what is being delivered cannot be cancelled",
+            job.consumer.as_deref().unwrap_or("a daemon")
+        ),
+    }
+}
+
+fn not_found(seen: &Explanation) -> String {
+    let entries: usize = seen.searched.iter().map(|it| it.entries).sum();
+    let places: Vec<&str> = seen.searched.iter().map(|it| it.place.as_str()).collect();
+    let mut text = format!(
+        "no job has this id in the account {}; {entries} entries were searched in {}",
+        seen.account,
+        places.join(", ")
+    );
+    if !seen.not_searched.is_empty() {
+        text.push_str("; not searched: ");
+        text.push_str(&seen.not_searched.join("; "));
+    }
+    text
+}
+
+fn print(explanation: &Explanation) {
+    if explanation.found.is_empty() {
+        return output::complain(&not_found(explanation));
+    }
+    for (number, job) in explanation.found.iter().enumerate() {
+        if number > 0 {
+            output::line("");
+        }
+        for (name, value) in facts(job) {
+            output::line(&format!("{name:<10}  {value}"));
+        }
+    }
+    for rest in &explanation.not_searched {
+        output::line(&format!("{:<10}  {rest}", "not read"));
+    }
+}
+
+/// What a person needs to know about one copy, line by line.
+fn facts(job: &LocatedJob) -> Vec<(&'static str, String)> {
+    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+    let mut facts = vec![
+        ("job", text(&job.id)),
+        ("kind", text(&job.kind)),
+        ("state", state(job)),
+        ("queue", format!("{}, lane {}", job.queue, job.lane)),
+        ("entry", text(&job.entry)),
+    ];
+    if let Some(at) = job.enqueued_at {
+        facts.push(("enqueued", at.to_string()));
+    }
+    facts.push(("attempts", job.attempts.to_string()));
+    if let Some(code) = &job.code {
+        facts.push(("code", code.clone()));
+    }
+    if let Some(detail) = &job.detail {
+        facts.push(("detail", detail.clone()));
+    }
+    facts.push(("next", job.next.clone()));
+    if let Some(payload) = &job.payload {
+        facts.push(("payload", payload.to_string()));
+    }
+    facts
+}
+
+fn state(job: &LocatedJob) -> String {
+    match job.state {
+        JobState::Ready => format!("ready, {} before it", job.ahead.unwrap_or(0)),
+        JobState::InFlight => format!(
+            "in flight: {} holds it, lease renewed {} ms ago, taken {} time(s)",
+            job.consumer.as_deref().unwrap_or("-"),
+            job.renewed_ms.unwrap_or(0),
+            job.times_taken.unwrap_or(0)
+        ),
+        JobState::Delayed => format!(
+            "delayed until {}",
+            job.due_at
+                .map_or_else(|| "-".to_owned(), |at| at.to_string())
+        ),
+        JobState::Dead => format!(
+            "dead since {}",
+            job.died_at
+                .map_or_else(|| "-".to_owned(), |at| at.to_string())
+        ),
+    }
+}

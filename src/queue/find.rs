@@ -1,0 +1,270 @@
+//! Finds a job by its id: on the streams, among the delayed, among the dead.
+//!
+//! Redis looks for a text that the payload must contain, and only what contains it comes here to be parsed. A stream id
+//! is looked up directly. Everything goes in pages of a script that ends after [`ENTRIES_PER_CALL`] entries or
+//! [`BYTES_PER_CALL`]: Redis serves others in between. The surprising thing: JSON may write a letter in several ways, so
+//! the text is the longest part of the id that has only one.
+
+use super::connection::Connection;
+use super::entry::{EntryId, QueuedJob, entries_of_claim};
+use klaviyo_jobs::{Envelope, Keys, Lane};
+use redis::{RedisResult, Script, Value};
+use std::sync::LazyLock;
+
+/// Entries of one stream or set that are looked at.
+pub(crate) const ENTRIES_MAX: usize = 100_000;
+const ENTRIES_PER_CALL: usize = 1_000;
+const BYTES_PER_CALL: usize = 4 << 20;
+
+static FIND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("find.lua")));
+static FIND_DELAYED: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("find_delayed.lua")));
+
+/// What a job is looked for by.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    text: String,
+    /// The queue, where the text is `<queue>/<stream id>`.
+    queue: Option<String>,
+    /// The stream id, where the text holds one.
+    sid: Option<EntryId>,
+}
+
+/// A delayed job.
+#[derive(Debug)]
+pub(crate) struct DelayedJob {
+    /// The whole member, by which it is removed.
+    pub(crate) member: Vec<u8>,
+    /// When it is due, in milliseconds since 1970.
+    pub(crate) due_ms: i64,
+    pub(crate) attempts: u32,
+    pub(crate) lane: Lane,
+    pub(crate) claim: String,
+    /// The first stream id; a job that was enqueued with a delay has none yet.
+    pub(crate) sid: Option<EntryId>,
+    payload_at: usize,
+}
+
+/// What was found in one place, and how much of the place was looked at.
+#[derive(Debug)]
+pub(crate) struct Found<T> {
+    pub(crate) jobs: Vec<T>,
+    /// Entries looked at.
+    pub(crate) searched: usize,
+    /// Whether there were more.
+    pub(crate) has_more: bool,
+}
+
+impl Wanted {
+    /// Understands what a person wrote: an id, `<queue>/<stream id>` or a stream id.
+    pub(crate) fn new(text: &str) -> Self {
+        let (queue, place) = match text.rsplit_once('/') {
+            Some((queue, place)) => (Some(queue), place),
+            None => (None, text),
+        };
+        let sid = EntryId::parse(place);
+        Self {
+            text: text.to_owned(),
+            queue: queue.filter(|_| sid.is_some()).map(str::to_owned),
+            sid,
+        }
+    }
+
+    /// The longest part that JSON can write in one way only, without quotes, slashes and letters beyond ASCII.
+    fn needle(&self) -> &str {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:@#$ ".contains(c);
+        let parts = self.text.split(|c| !plain(c));
+        parts.max_by_key(|part| part.len()).unwrap_or_default()
+    }
+
+    fn sid_in(&self, queue: &str) -> Option<EntryId> {
+        let is_here = self.queue.as_deref().is_none_or(|named| named == queue);
+        self.sid.filter(|_| is_here)
+    }
+
+    /// Whether a job of the queue is the one.
+    fn is(&self, queue: &str, ids: &[EntryId], payload: &[u8]) -> bool {
+        if self.sid_in(queue).is_some_and(|sid| ids.contains(&sid)) {
+            return true;
+        }
+        let envelope = Envelope::parse(payload);
+        envelope.is_ok_and(|it| it.id.as_deref() == Some(self.text.as_str()))
+    }
+}
+
+impl DelayedJob {
+    /// The whole job in JSON.
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.member[self.payload_at..]
+    }
+
+    /// Takes apart `<unique>:<attempts>:<lane>:<claim>:<first stream id>:<job>`.
+    fn parse(member: Vec<u8>, due_ms: i64) -> Self {
+        let mut parts = member.splitn(6, |byte| *byte == b':').skip(1);
+        let mut text = || {
+            let part = parts.next().unwrap_or_default();
+            String::from_utf8_lossy(part).into_owned()
+        };
+        let (attempts, lane, claim, sid) = (text(), text(), text(), text());
+        let payload_len = parts.next().map_or(member.len(), <[u8]>::len);
+        Self {
+            due_ms,
+            attempts: attempts.parse().unwrap_or(0),
+            // A replay may have left its mark behind the name.
+            lane: Lane::parse(lane.split('+').next().unwrap_or_default()).unwrap_or_default(),
+            claim,
+            sid: EntryId::parse(&sid),
+            payload_at: member.len() - payload_len,
+            member,
+        }
+    }
+}
+
+/// Looks through the newest entries of a stream of the queue: of a lane, or its dead letters.
+pub(crate) async fn find_on_stream(
+    redis: &mut Connection,
+    stream: &str,
+    queue: &str,
+    lane: Lane,
+    wanted: &Wanted,
+) -> RedisResult<Found<QueuedJob>> {
+    let sid = wanted.sid_in(queue).map(|sid| sid.to_string());
+    let sid = sid.unwrap_or_default();
+    let mut found = Found {
+        jobs: Vec::new(),
+        searched: 0,
+        has_more: false,
+    };
+    let mut to = "+".to_owned();
+    loop {
+        let mut call = FIND.key(stream);
+        call.arg(&to)
+            .arg(wanted.needle())
+            .arg(&sid)
+            .arg(ENTRIES_PER_CALL.min(ENTRIES_MAX - found.searched))
+            .arg(BYTES_PER_CALL);
+        let (seen, last, entries): (usize, String, Value) = call.invoke_async(redis).await?;
+        let entries = entries_of_claim(entries, 0, lane).into_iter();
+        let jobs = entries.map(|entry| entry.job);
+        found
+            .jobs
+            .extend(jobs.filter(|job| wanted.is(queue, &[job.id, job.sid], &job.payload)));
+        found.searched += seen;
+        if last.is_empty() {
+            break;
+        }
+        if found.searched >= ENTRIES_MAX {
+            found.has_more = true;
+            break;
+        }
+        to = format!("({last}");
+    }
+    // Only the newest were looked at; a stream id is found wherever it is.
+    if found.has_more && !sid.is_empty() && found.jobs.iter().all(|job| job.id.to_string() != sid) {
+        let mut range = redis::cmd("XRANGE");
+        let entries: Value = range
+            .arg(stream)
+            .arg(&sid)
+            .arg(&sid)
+            .query_async(redis)
+            .await?;
+        let entries = entries_of_claim(entries, 0, lane).into_iter();
+        found.jobs.extend(entries.map(|entry| entry.job));
+    }
+    Ok(found)
+}
+
+/// Looks through the delayed jobs of a queue, those first that are due first.
+pub(crate) async fn find_delayed(
+    redis: &mut Connection,
+    keys: &Keys,
+    queue: &str,
+    wanted: &Wanted,
+) -> RedisResult<Found<DelayedJob>> {
+    let sid = wanted.sid_in(queue).map(|sid| sid.to_string());
+    let mut found = Found {
+        jobs: Vec::new(),
+        searched: 0,
+        has_more: false,
+    };
+    loop {
+        let mut call = FIND_DELAYED.key(keys.delayed(queue));
+        call.arg(found.searched)
+            .arg(wanted.needle())
+            .arg(sid.as_deref().unwrap_or_default())
+            .arg(ENTRIES_PER_CALL.min(ENTRIES_MAX - found.searched))
+            .arg(BYTES_PER_CALL);
+        let (seen, at_end, members): (usize, bool, Vec<(Vec<u8>, f64)>) =
+            call.invoke_async(redis).await?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a score is whole milliseconds"
+        )]
+        let jobs = members
+            .into_iter()
+            .map(|(member, due)| DelayedJob::parse(member, due as i64));
+        found.jobs.extend(jobs.filter(|job| {
+            let ids: Vec<EntryId> = job.sid.into_iter().collect();
+            wanted.is(queue, &ids, job.payload())
+        }));
+        found.searched += seen;
+        if at_end {
+            break;
+        }
+        if found.searched >= ENTRIES_MAX {
+            found.has_more = true;
+            break;
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_redis_looks_for_is_written_in_one_way_only() {
+        assert_eq!(Wanted::new("order-1001").needle(), "order-1001");
+        assert_eq!(Wanted::new("shop/order-1001").needle(), "order-1001");
+        assert_eq!(Wanted::new("Größe-7").needle(), "e-7");
+        assert_eq!(Wanted::new("ü/ö").needle(), "");
+    }
+
+    #[test]
+    fn a_stream_id_counts_in_the_queue_that_is_named_with_it() {
+        let id = EntryId { ms: 17, seq: 0 };
+        let payload = br#"{"kind": "k", "data": {}}"#;
+        assert!(Wanted::new("17-0").is("lists", &[id], payload));
+        assert!(Wanted::new("lists/17-0").is("lists", &[id], payload));
+        assert!(!Wanted::new("consent/17-0").is("lists", &[id], payload));
+        assert!(!Wanted::new("17").is("lists", &[id], payload));
+    }
+
+    #[test]
+    fn an_id_is_the_job_s_own_and_no_text_within_its_payload() {
+        let wanted = Wanted::new("o/1");
+        let is = |json: &str| wanted.is("lists", &[], json.as_bytes());
+        assert!(is(r#"{"kind": "k", "id": "o\/1", "data": {}}"#));
+        assert!(!is(
+            r#"{"kind": "k", "id": "o/12", "data": {"order": "o/1"}}"#
+        ));
+    }
+
+    #[test]
+    fn a_delayed_job_may_hold_colons() {
+        let job = DelayedJob::parse(
+            br#"u:3:urgent+1.1700000000000:c0:17-4:{"kind":"k:l"}"#.to_vec(),
+            5,
+        );
+        assert_eq!(job.payload(), br#"{"kind":"k:l"}"#);
+        let seen = (job.attempts, job.lane, job.claim.as_str(), job.sid);
+        assert_eq!(
+            seen,
+            (3, Lane::Urgent, "c0", Some(EntryId { ms: 17, seq: 4 }))
+        );
+        let never_on_a_stream = DelayedJob::parse(b"u:0:live:::{}".to_vec(), 5);
+        assert_eq!(never_on_a_stream.sid, None);
+        assert_eq!(never_on_a_stream.payload(), b"{}");
+    }
+}

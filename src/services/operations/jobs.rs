@@ -1,0 +1,305 @@
+//! What operators do with one job: see where it is and what happens next, and cancel it.
+
+use super::Operations;
+use super::search::{Copy, Place, Search, Searched};
+use crate::queue::cancel::{cancel_delayed, cancel_ready};
+use crate::queue::pause::paused;
+use crate::queue::place::ahead;
+use crate::queue::{DeadJob, EntryId, QueuedJob, RedisResult, dead_jobs};
+use jiff::Timestamp;
+use klaviyo_jobs::Envelope;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+
+/// Where a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// It waits to be read.
+    Ready,
+    /// A daemon holds it.
+    InFlight,
+    /// It waits for its time.
+    Delayed,
+    /// It is a dead letter.
+    Dead,
+}
+
+/// One copy of a job. What does not apply to its state is absent.
+#[derive(Clone, Debug, Serialize)]
+pub struct LocatedJob {
+    /// Where it is.
+    pub state: JobState,
+    /// Its queue.
+    pub queue: String,
+    /// Its lane.
+    pub lane: &'static str,
+    /// Its kind, where it has one.
+    pub kind: Option<String>,
+    /// Its identifier.
+    pub id: Option<String>,
+    /// Its place in the stream or in the dead letters.
+    pub entry: Option<String>,
+    /// When it was enqueued; unknown for a job that was enqueued with a delay and has not been due.
+    pub enqueued_at: Option<Timestamp>,
+    /// Attempts made.
+    pub attempts: u32,
+    /// How many are read before it, at most 100,000.
+    pub ahead: Option<usize>,
+    /// Who holds it.
+    pub consumer: Option<String>,
+    /// How long ago its holder renewed the lease.
+    pub renewed_ms: Option<u64>,
+    /// How often it was handed to a daemon.
+    pub times_taken: Option<u64>,
+    /// When it is due.
+    pub due_at: Option<Timestamp>,
+    /// Why it died.
+    pub code: Option<String>,
+    /// The same in words.
+    pub detail: Option<String>,
+    /// When it died.
+    pub died_at: Option<Timestamp>,
+    /// What happens next and why.
+    pub next: String,
+    /// The job itself, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Value>,
+}
+
+/// What is known about a job.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    /// The account.
+    pub account: String,
+    /// What was looked for.
+    pub id: String,
+    /// Every copy.
+    pub found: Vec<LocatedJob>,
+    /// Where it was looked for.
+    pub searched: Vec<Searched>,
+    /// Where it was not.
+    pub not_searched: Vec<String>,
+}
+
+/// What a cancellation did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cancelled {
+    /// Jobs taken off the queue.
+    pub cancelled: u64,
+    /// Jobs that a daemon has taken meanwhile.
+    pub in_flight: u64,
+}
+
+impl Operations {
+    /// Says where a job is and what happens next. The payload, which is people's data, only where it is asked for.
+    ///
+    /// # Errors
+    /// Redis' own.
+    pub async fn explain(&mut self, id: &str, with_payload: bool) -> RedisResult<Explanation> {
+        let search = self.search(id).await?;
+        let not_searched = search.not_searched();
+        let Search { copies, searched } = search;
+        let paused = paused(&mut self.redis, &self.keys).await?;
+        let mut found = Vec::new();
+        for copy in copies {
+            found.push(self.locate(copy, &paused, with_payload).await?);
+        }
+        Ok(Explanation {
+            account: self.keys.account().to_owned(),
+            id: id.to_owned(),
+            found,
+            searched,
+            not_searched,
+        })
+    }
+
+    /// Takes every waiting or delayed job of this id off the queue; what a daemon holds stays.
+    ///
+    /// # Errors
+    /// Redis' own.
+    pub async fn cancel(&mut self, id: &str) -> RedisResult<Cancelled> {
+        let search = self.search(id).await?;
+        let (mut cancelled, mut in_flight, mut places) = (0, 0, Vec::new());
+        for Copy { queue, place } in search.copies {
+            let (done, place) = match place {
+                Place::Ready(job) => {
+                    let stream = self.keys.queue(queue, job.lane);
+                    let done = cancel_ready(&mut self.redis, &self.keys, &stream, &job).await?;
+                    (done, format!("{queue}:{}/{}", job.lane.as_str(), job.id))
+                }
+                Place::Delayed(job) => {
+                    let done = cancel_delayed(&mut self.redis, &self.keys, queue, &job).await?;
+                    (done, format!("{queue}:delayed"))
+                }
+                Place::InFlight(..) => {
+                    in_flight += 1;
+                    continue;
+                }
+                Place::Dead(_) => continue,
+            };
+            if done {
+                cancelled += 1;
+                places.push(place);
+            } else {
+                in_flight += 1;
+            }
+        }
+        if cancelled > 0 {
+            let target = places.join(", ");
+            self.record("job.cancel", &target, cancelled, json!({}))
+                .await?;
+        }
+        Ok(Cancelled {
+            cancelled,
+            in_flight,
+        })
+    }
+
+    async fn locate(
+        &mut self,
+        Copy { queue, place }: Copy,
+        paused: &HashMap<String, Timestamp>,
+        with_payload: bool,
+    ) -> RedisResult<LocatedJob> {
+        let paused = paused.get(queue).map(|since| {
+            format!(
+                "nothing of {queue} is read: paused by an operator at {}; `klaviyod queue resume {queue}`",
+                seconds(*since)
+            )
+        });
+        let shown = |payload: &[u8]| with_payload.then(|| shown(payload));
+        Ok(match place {
+            Place::Ready(job) => {
+                let stream = self.keys.queue(queue, job.lane);
+                let ahead = ahead(&mut self.redis, &stream, job.id).await?;
+                LocatedJob {
+                    ahead: Some(ahead),
+                    next: paused.unwrap_or_else(|| {
+                        "it is read by the next daemon that has room".to_owned()
+                    }),
+                    payload: shown(&job.payload),
+                    ..on_stream(JobState::Ready, queue, &job)
+                }
+            }
+            Place::InFlight(job, holder) => LocatedJob {
+                next: "it is being delivered; if its holder falls silent, another daemon takes it over after the lease".to_owned(),
+                payload: shown(&job.payload),
+                renewed_ms: Some(holder.renewed_ms),
+                times_taken: Some(holder.times_taken),
+                consumer: Some(holder.consumer),
+                ..on_stream(JobState::InFlight, queue, &job)
+            },
+            Place::Delayed(job) => {
+                let due = Timestamp::from_millisecond(job.due_ms).ok();
+                let due_text = due.map_or_else(|| "never".to_owned(), seconds);
+                LocatedJob {
+                    entry: None,
+                    due_at: due,
+                    enqueued_at: job.sid.map(EntryId::time),
+                    next: match paused {
+                        Some(paused) => format!("it is due at {due_text}; then {paused}"),
+                        None => format!("it is due at {due_text}; then it is read from its lane"),
+                    },
+                    payload: shown(job.payload()),
+                    ..located(
+                        JobState::Delayed,
+                        queue,
+                        job.lane.as_str(),
+                        job.payload(),
+                        job.sid,
+                        job.attempts,
+                    )
+                }
+            }
+            Place::Dead(job) => {
+                let dead = self.dead_letter(queue, job.id).await?;
+                LocatedJob {
+                    died_at: Some(job.id.time()),
+                    code: dead.as_ref().map(|it| it.code.clone()),
+                    detail: dead.map(|it| it.detail),
+                    next: format!(
+                        "nothing, until somebody replays or discards it: `klaviyod dlq show {}`",
+                        job.id
+                    ),
+                    payload: shown(&job.payload),
+                    ..on_stream(JobState::Dead, queue, &job)
+                }
+            }
+        })
+    }
+
+    async fn dead_letter(&mut self, queue: &str, id: EntryId) -> RedisResult<Option<DeadJob>> {
+        let before = match id {
+            EntryId { ms, seq: 0 } => EntryId {
+                ms: ms.saturating_sub(1),
+                seq: u64::MAX,
+            },
+            EntryId { ms, seq } => EntryId { ms, seq: seq - 1 },
+        };
+        let after = before.to_string();
+        let found = dead_jobs(&mut self.redis, &self.keys, queue, Some(&after), 1).await?;
+        let text = id.to_string();
+        Ok(found.into_iter().find(|dead| dead.entry == text))
+    }
+}
+
+fn on_stream(state: JobState, queue: &str, job: &QueuedJob) -> LocatedJob {
+    let lane = job.lane.as_str();
+    LocatedJob {
+        entry: Some(job.id.to_string()),
+        ..located(
+            state,
+            queue,
+            lane,
+            &job.payload,
+            Some(job.sid),
+            job.attempts,
+        )
+    }
+}
+
+fn located(
+    state: JobState,
+    queue: &str,
+    lane: &'static str,
+    payload: &[u8],
+    sid: Option<EntryId>,
+    attempts: u32,
+) -> LocatedJob {
+    let envelope = Envelope::parse(payload).ok();
+    let own_id = envelope.as_ref().and_then(|it| it.id.as_deref());
+    let default_id = || sid.map(|sid| format!("{queue}/{sid}"));
+    LocatedJob {
+        state,
+        queue: queue.to_owned(),
+        lane,
+        kind: envelope.as_ref().map(|it| it.kind.to_string()),
+        id: own_id.map(str::to_owned).or_else(default_id),
+        entry: None,
+        enqueued_at: sid.map(EntryId::time),
+        attempts,
+        ahead: None,
+        consumer: None,
+        renewed_ms: None,
+        times_taken: None,
+        due_at: None,
+        code: None,
+        detail: None,
+        died_at: None,
+        next: String::new(),
+        payload: None,
+    }
+}
+
+/// The parsed job, or the raw text when it is not JSON.
+fn shown(payload: &[u8]) -> Value {
+    let parsed = serde_json::from_slice(payload);
+    parsed.unwrap_or_else(|_| Value::String(String::from_utf8_lossy(payload).into_owned()))
+}
+
+fn seconds(time: Timestamp) -> String {
+    let second = Timestamp::from_second(time.as_second());
+    second.unwrap_or(time).to_string()
+}
