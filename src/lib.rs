@@ -7,5 +7,6 @@ pub mod klaviyo;
 pub mod private_redis;
 pub mod queue;
 pub mod services;
+pub mod store;
 pub mod telemetry;
 pub mod worker;

@@ -15,13 +15,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "private_redis",
             "queue",
             "services",
+            "store",
             "telemetry",
         ],
     ),
     ("config", &["klaviyo", "queue"]),
     ("klaviyo", &[]),
     ("queue", &[]),
-    ("services", &["klaviyo", "queue"]),
+    ("services", &["klaviyo", "queue", "store"]),
+    ("store", &[]),
     ("worker", &["klaviyo", "queue", "services"]),
 ];
 
@@ -34,6 +36,7 @@ const HOME: &[(&str, &[&str])] = &[
     ("governor", &["klaviyo"]),
     ("redis", &["queue"]),
     ("reqwest", &["klaviyo"]),
+    ("sqlx", &["store"]),
 ];
 
 #[test]

@@ -7,7 +7,9 @@
 mod actions;
 mod config;
 mod crash;
+mod databases;
 mod dead;
 mod delivery;
 mod harness;
 mod operate;
+mod store;
