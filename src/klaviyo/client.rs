@@ -4,7 +4,7 @@
 //! permit before the document is built, so that a call that had to wait leaves with all that has
 //! arrived meanwhile. An unused permit may be dropped at any time.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,12 +13,13 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::answer::{self, Account, ImportErrors, ImportJob, Upserted};
-use super::breaker::{Breaker, LocalBreaker, Tripped};
+use super::barriers::{Barriers, Way};
 use super::budget::{Budget, BudgetStatus, Permit};
 use super::calls::{CallCounts, Calls};
-use super::error::{Error, ErrorKind, GateName, NoAnswer};
+use super::error::{Error, ErrorKind, NoAnswer};
 use super::events::{BulkEvents, Event, event_document};
-use super::gate::{Gate, Pass};
+use super::fleet::{Alone, Fleet};
+use super::gate::{LOCKED, Pass};
 use super::observe::Observer;
 use super::operation::Operation;
 use super::profiles::{BulkProfiles, ProfileDocument, profile_document};
@@ -36,13 +37,11 @@ const RATE_LIMITED: Duration = Duration::from_secs(1);
 /// A client of one account.
 #[derive(Debug)]
 pub struct Client {
-    settings: Settings,
-    headers: HeaderMap,
+    pub(super) settings: Settings,
+    pub(super) headers: Mutex<HeaderMap>,
     transport: Arc<dyn Transport>,
-    budget: Arc<dyn Budget>,
-    pub(super) breaker: Arc<dyn Breaker>,
-    pub(super) credentials: Gate,
-    pub(super) operations: [Gate; Operation::ALL.len()],
+    pub(super) budget: Arc<dyn Budget>,
+    pub(super) barriers: Barriers,
     pub(super) troubles: Troubles,
     calls: Calls,
     observer: Option<Arc<dyn Observer>>,
@@ -68,15 +67,13 @@ impl Client {
         transport: Arc<dyn Transport>,
     ) -> Result<Self, SetupError> {
         settings.check_base_url()?;
-        let operation_gate =
-            |operation: Operation| Gate::new(operation.name(), settings.operation_probe_every);
+        let headers = settings.headers()?;
+        let barriers = Barriers::new(&settings, &(Arc::new(Alone) as Arc<dyn Fleet>));
         Ok(Self {
-            headers: settings.headers()?,
+            headers: Mutex::new(headers),
             transport,
             budget,
-            breaker: Arc::new(LocalBreaker::new()),
-            credentials: Gate::new("credentials", settings.credentials_probe_every),
-            operations: Operation::ALL.map(operation_gate),
+            barriers,
             troubles: Troubles::default(),
             calls: Calls::default(),
             observer: None,
@@ -84,10 +81,10 @@ impl Client {
         })
     }
 
-    /// Replaces the breaker by one that the fleet shares.
+    /// Shares gates and breaker with other daemons of the account.
     #[must_use]
-    pub fn with_breaker(mut self, breaker: Arc<dyn Breaker>) -> Self {
-        self.breaker = breaker;
+    pub fn with_fleet(mut self, fleet: &Arc<dyn Fleet>) -> Self {
+        self.barriers = Barriers::new(&self.settings, fleet);
         self
     }
 
@@ -104,8 +101,27 @@ impl Client {
     /// At once, with [`ErrorKind::GateClosed`], [`ErrorKind::BreakerOpen`] or
     /// [`ErrorKind::BudgetSpent`], when that is not before `deadline`.
     pub async fn permit(&self, operation: Operation, deadline: Instant) -> Result<Permit, Error> {
+        self.permit_through(Way::Gates, operation, deadline).await
+    }
+
+    /// Waits as [`Client::permit`] does, and passes by the gate of the operation itself.
+    pub(super) async fn permit_for_probe(
+        &self,
+        operation: Operation,
+        deadline: Instant,
+    ) -> Result<Permit, Error> {
+        self.permit_through(Way::PastOwnGate, operation, deadline)
+            .await
+    }
+
+    async fn permit_through(
+        &self,
+        way: Way,
+        operation: Operation,
+        deadline: Instant,
+    ) -> Result<Permit, Error> {
         loop {
-            let refused = match self.check(operation) {
+            let refused = match self.barriers.check(operation, way) {
                 Ok(()) => {
                     // Nobody holds a probe while waiting for the budget: gates come again after.
                     let permit = self
@@ -119,7 +135,7 @@ impl Client {
                             };
                             Error::new(operation, kind)
                         })?;
-                    match self.passes(operation) {
+                    match self.barriers.passes(operation, way) {
                         Ok(passes) => return Ok(permit.with_passes(passes)),
                         Err(refused) => refused,
                     }
@@ -127,7 +143,7 @@ impl Client {
                 Err(refused) => refused,
             };
             match refused {
-                ErrorKind::BreakerOpen { until }
+                ErrorKind::BreakerOpen { until } | ErrorKind::GateClosed { until, .. }
                     if until <= deadline && until <= Instant::now() + SHORT =>
                 {
                     tokio::time::sleep_until(until).await;
@@ -139,9 +155,9 @@ impl Client {
 
     /// Returns a permit if a call of `operation` may leave right now.
     pub fn try_permit(&self, operation: Operation) -> Option<Permit> {
-        self.check(operation).ok()?;
+        self.barriers.check(operation, Way::Gates).ok()?;
         let permit = self.budget.try_take(operation)?;
-        let passes = self.passes(operation).ok()?;
+        let passes = self.barriers.passes(operation, Way::Gates).ok()?;
         Some(permit.with_passes(passes))
     }
 
@@ -251,41 +267,7 @@ impl Client {
         self.budget.status(operation)
     }
 
-    /// Returns until when a gate keeps an operation from being called, and which one.
-    pub fn closed(&self, operation: Operation) -> Option<(GateName, Instant)> {
-        let credentials = self.credentials.closed_until();
-        let own = self.operations[operation.index()].closed_until();
-        credentials
-            .map(|until| (GateName::Credentials, until))
-            .or_else(|| own.map(|until| (GateName::Operation, until)))
-    }
-
-    fn check(&self, operation: Operation) -> Result<(), ErrorKind> {
-        let now = Instant::now();
-        self.credentials
-            .check(now)
-            .map_err(closed(GateName::Credentials))?;
-        self.operations[operation.index()]
-            .check(now)
-            .map_err(closed(GateName::Operation))?;
-        self.breaker.check(operation.group()).map_err(tripped)
-    }
-
-    /// Passes all gates, in the order of [`outcomes`]; what was passed is dropped on a refusal.
-    fn passes(&self, operation: Operation) -> Result<Vec<Pass>, ErrorKind> {
-        let now = Instant::now();
-        let credentials = self
-            .credentials
-            .pass(now)
-            .map_err(closed(GateName::Credentials))?;
-        let own = self.operations[operation.index()]
-            .pass(now)
-            .map_err(closed(GateName::Operation))?;
-        let breaker = self.breaker.pass(operation.group()).map_err(tripped)?;
-        Ok(vec![credentials, own, breaker])
-    }
-
-    async fn write(
+    pub(super) async fn write(
         &self,
         permit: Permit,
         operation: Operation,
@@ -322,7 +304,7 @@ impl Client {
         let request = Request {
             method: operation.method(),
             url,
-            headers: self.headers.clone(),
+            headers: self.headers.lock().expect(LOCKED).clone(),
             body,
             timeout: self.settings.call_timeout,
             response_bytes_max: self.settings.response_bytes_max,
@@ -370,14 +352,18 @@ impl Client {
             TransportError::NoAnswer { why, source } => ErrorKind::NoAnswer { why, source },
         })?;
         let verdict = classify(&response);
-        if let Err(ErrorKind::RateLimited { retry_after }) = &verdict {
-            self.budget.close(
-                operation,
-                retry_after.unwrap_or(RATE_LIMITED).max(RATE_LIMITED),
-            );
-        } else {
-            self.budget
-                .observe(operation, &RateLimitHeaders::parse(&response.headers));
+        match &verdict {
+            Err(ErrorKind::RateLimited { retry_after }) => {
+                let asked = retry_after.unwrap_or(RATE_LIMITED).max(RATE_LIMITED);
+                self.budget.close(operation, asked);
+            }
+            Err(ErrorKind::Unavailable {
+                retry_after: Some(asked),
+                ..
+            }) => self.budget.close(operation, *asked),
+            _ => self
+                .budget
+                .observe(operation, &RateLimitHeaders::parse(&response.headers)),
         }
         verdict.map(|()| response)
     }
@@ -393,16 +379,6 @@ impl Client {
         }
         drop(segments);
         url
-    }
-}
-
-fn closed(gate: GateName) -> impl Fn(Instant) -> ErrorKind {
-    move |until| ErrorKind::GateClosed { gate, until }
-}
-
-fn tripped(tripped: Tripped) -> ErrorKind {
-    ErrorKind::BreakerOpen {
-        until: tripped.until,
     }
 }
 

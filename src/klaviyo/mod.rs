@@ -33,6 +33,7 @@
 //! ```
 
 mod answer;
+mod barriers;
 mod breaker;
 mod bucket;
 mod budget;
@@ -43,7 +44,9 @@ mod client_tests;
 mod document;
 mod error;
 mod events;
+mod fleet;
 mod gate;
+mod key;
 mod local_budget;
 pub mod memory;
 mod observe;
@@ -57,13 +60,14 @@ mod transport;
 mod trouble;
 
 pub use answer::{Account, ImportError, ImportErrors, ImportJob, Upserted};
-pub use breaker::{Breaker, LocalBreaker, Tripped};
+pub use barriers::ClosedBy;
 pub use budget::{Budget, BudgetScale, BudgetStatus, Permit, Wait, WaitReason};
 pub use calls::CallCounts;
 pub use client::Client;
 pub use document::{Identifiers, Row, row_of_pointer};
 pub use error::{Error, ErrorDetail, ErrorKind, GateName, NoAnswer, Recovery};
 pub use events::{BulkEvents, Event, EventGroup, bulk_events_document, event_document};
+pub use fleet::{Alone, Barrier, Fleet, Heard};
 pub use gate::{Outcome, Pass};
 pub use local_budget::LocalBudget;
 pub use observe::Observer;

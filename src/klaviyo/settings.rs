@@ -74,13 +74,7 @@ impl Settings {
 
     /// Builds the headers that every call carries.
     pub(crate) fn headers(&self) -> Result<HeaderMap, SetupError> {
-        let key = self.key.expose_secret();
-        if key.is_empty() {
-            return Err(SetupError::Key);
-        }
-        let mut authorization = HeaderValue::from_str(&format!("Klaviyo-API-Key {key}"))
-            .map_err(|_| SetupError::Key)?;
-        authorization.set_sensitive(true);
+        let authorization = authorization(&self.key)?;
         let revision = HeaderValue::from_str(&self.revision).map_err(|_| SetupError::Revision)?;
         let agent = HeaderValue::from_static(concat!("klaviyod/", env!("CARGO_PKG_VERSION")));
         Ok(HeaderMap::from_iter([
@@ -92,6 +86,18 @@ impl Settings {
             (FALL_FORWARD_OPT_OUT, HeaderValue::from_static("1")),
         ]))
     }
+}
+
+/// Builds the header that carries the key, and is never printed.
+pub(crate) fn authorization(key: &SecretString) -> Result<HeaderValue, SetupError> {
+    let key = key.expose_secret();
+    if key.is_empty() {
+        return Err(SetupError::Key);
+    }
+    let mut authorization =
+        HeaderValue::from_str(&format!("Klaviyo-API-Key {key}")).map_err(|_| SetupError::Key)?;
+    authorization.set_sensitive(true);
+    Ok(authorization)
 }
 
 /// Why there is no client.

@@ -33,22 +33,25 @@ pub struct Closed {
 impl Client {
     /// Says whether the credentials keep every call from leaving.
     pub fn credentials_closed(&self) -> Option<Closed> {
-        self.credentials.closed_until().map(|until| Closed {
-            until,
-            trouble: self.troubles.found().credentials,
-        })
+        self.barriers
+            .credentials
+            .closed_until()
+            .map(|until| Closed {
+                until,
+                trouble: self.troubles.found().credentials,
+            })
     }
 
     /// Says whether the gate of an operation keeps its calls from leaving.
     pub fn operation_closed(&self, operation: Operation) -> Option<Closed> {
-        let until = self.operations[operation.index()].closed_until()?;
+        let until = self.barriers.operations[operation.index()].closed_until()?;
         let trouble = self.troubles.found().operations[operation.index()];
         Some(Closed { until, trouble })
     }
 
     /// Says whether the breaker keeps a group's calls from leaving.
     pub fn tripped(&self, group: Group) -> Option<Closed> {
-        let until = self.breaker.tripped(group)?.until;
+        let until = self.barriers.breaker.tripped(group)?.until;
         let trouble = self.troubles.found().groups[group as usize];
         Some(Closed { until, trouble })
     }
