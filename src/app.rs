@@ -2,9 +2,9 @@
 
 use crate::config::{Account, Config};
 use crate::klaviyo::{Client, LocalBudget, Settings};
-use crate::queue::{Engine, EngineConfig, Outbox, Redis};
+use crate::queue::{BYTES_IN_FLIGHT_MAX, Engine, EngineConfig, Outbox, Redis};
 use crate::services::{Events, Profiles, Services};
-use crate::worker::{Workers, routes};
+use crate::worker::{Gates, Workers, routes};
 use anyhow::Context;
 use futures::future::join_all;
 use secrecy::ExposeSecret;
@@ -78,11 +78,12 @@ impl Delivering {
             profiles: Profiles::new(Arc::clone(&client), outbox, klaviyo.import_poll_first),
         });
         let engine = EngineConfig {
-            keys: account.keys.clone(),
-            consumer: consumer.to_owned(),
+            bytes_in_flight_max: BYTES_IN_FLIGHT_MAX / config.accounts.len().max(1),
+            crash_on_id: config.worker.crash_on_id.clone(),
             lease: config.worker.lease,
-            routes: routes(),
-            observer: None,
+            outlook: Some(Arc::new(Gates::new(Arc::clone(&client)))),
+            retries: config.worker.retries.clone(),
+            ..EngineConfig::new(account.keys.clone(), consumer.to_owned(), routes())
         };
         let engine = Engine::start(redis, engine).await?;
         let workers = Workers::start(&engine, &services);

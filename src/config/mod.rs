@@ -103,6 +103,8 @@ pub struct Klaviyo {
 /// The workers.
 #[derive(Clone, Debug)]
 pub struct Worker {
+    /// For tests of recovery: the process aborts when it is about to run the job with this id.
+    pub crash_on_id: Option<String>,
     /// How long a silent consumer keeps its jobs.
     pub lease: Duration,
     /// From SIGTERM to exit.

@@ -195,6 +195,12 @@ pub static SETTINGS: &[Setting] = &[
         "redis://, rediss:// or redis+sentinel://host:26379,host:26379/<master name>",
     ),
     setting(
+        "worker.crash_on_id",
+        None,
+        None,
+        "for tests of recovery: the process aborts when it is about to run the job with this id",
+    ),
+    setting(
         "worker.drain_timeout",
         Some("KLAVIYOD_DRAIN_TIMEOUT"),
         Some("25s"),

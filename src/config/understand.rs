@@ -24,7 +24,7 @@ impl Given {
         let redis_url = self.redis_url();
         let database_url = self.database_url();
         let http = self.http();
-        let worker = self.worker();
+        let worker = self.worker(environment);
         let accounts = self.accounts(need);
         match (log, http) {
             (Some(log), Some(http)) if self.mistakes.is_empty() => Ok(Config {
@@ -171,7 +171,13 @@ impl Given {
         Some(token)
     }
 
-    fn worker(&mut self) -> Worker {
+    fn worker(&mut self, environment: Environment) -> Worker {
+        let crash_on_id = self.given("worker.crash_on_id");
+        if crash_on_id.is_some() && environment == Environment::Production {
+            self.mistake(
+                "`worker.crash_on_id` is for tests and must not be set in production".to_owned(),
+            );
+        }
         let lease = self.duration("worker.lease", Duration::from_secs(1));
         let drain_timeout = self.duration("worker.drain_timeout", Duration::ZERO);
         let mut queues: Vec<&str> = klaviyo_jobs::kinds().iter().map(|it| it.queue).collect();
@@ -190,6 +196,7 @@ impl Given {
             .map(|queue| (queue, self.retries(queue)))
             .collect();
         Worker {
+            crash_on_id,
             lease,
             drain_timeout,
             retries,

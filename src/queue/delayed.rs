@@ -1,36 +1,54 @@
-//! Delayed jobs: what is due returns to the stream of its lane.
+//! Delayed jobs: what is due returns to the stream of its lane. The same call tells which queues are paused.
+//!
+//! A job that is delayed anew by somebody else is noticed within [`LOOK_EVERY`]; one that was seen waiting is promoted
+//! when it is due. Redis' clock decides, so that none is early.
 
 use super::connection::Connection;
 use super::engine::Engine;
 use klaviyo_jobs::Lane;
-use redis::Script;
+use redis::{RedisResult, Script};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
-use tokio::time::sleep;
+use tokio::time::timeout;
 
-const EVERY: Duration = Duration::from_millis(250);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Jobs per call: Redis serves nobody else meanwhile.
 const PER_CALL: usize = 500;
 
 /// Promotes due jobs until the engine is quiet.
 pub(crate) async fn promote(engine: Arc<Engine>, mut redis: Connection) {
-    static PROMOTE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("promote.lua")));
     while !engine.is_quiet() {
-        let mut more = false;
-        for queue in engine.queues() {
-            let keys = engine.keys();
-            let mut call = PROMOTE.key(keys.delayed(queue));
-            for lane in Lane::ALL {
-                call.key(keys.queue(queue, lane));
+        let pause = match promote_once(&engine, &mut redis).await {
+            Ok(next_due) => next_due.min(LOOK_EVERY),
+            Err(error) => {
+                redis.health().complain("promote delayed jobs", &error);
+                LOOK_EVERY
             }
-            match call.invoke_async::<usize>(&mut redis).await {
-                Ok(promoted) => more |= promoted == PER_CALL,
-                Err(error) => {
-                    redis.health().complain("promote delayed jobs", &error);
-                }
-            }
-        }
-        if !more {
-            sleep(EVERY).await;
+        };
+        if !pause.is_zero() {
+            // The limit is the pause itself: whichever comes first.
+            drop(timeout(pause, engine.quieted()).await);
         }
     }
+}
+
+/// Promotes what is due and returns how long nothing else will be.
+pub(crate) async fn promote_once(engine: &Engine, redis: &mut Connection) -> RedisResult<Duration> {
+    static PROMOTE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("promote.lua")));
+    let keys = engine.keys();
+    let mut call = PROMOTE.key(super::pause::key(keys));
+    for queue in engine.queues() {
+        call.key(keys.delayed(queue));
+        for lane in Lane::ALL {
+            call.key(keys.queue(queue, lane));
+        }
+    }
+    let (moved, next_ms, paused): (usize, i64, Vec<String>) =
+        call.arg(PER_CALL).invoke_async(redis).await?;
+    engine.set_paused(paused.into_iter().collect());
+    if moved == PER_CALL {
+        return Ok(Duration::ZERO);
+    }
+    let next = u64::try_from(next_ms).map_or(Duration::MAX, Duration::from_millis);
+    Ok(next.max(Duration::from_millis(1)))
 }

@@ -1,34 +1,33 @@
 //! The state that reading, settling, leases and lots share; and the tasks that drive it.
 //!
-//! A *line* is the buffer of one kind. All of it is behind one lock that is never held across an await. In flight is
-//! bounded: [`BYTES_IN_FLIGHT_MAX`] for the process, [`JOBS_IN_FLIGHT_MAX`] for each queue.
+//! All of it is behind one lock that is never held across an await. What is in flight is bounded by [`Flight`], what
+//! waits stands in [`Line`]s, one for each kind.
 
-use super::connection::{Redis, Unreachable};
+use super::connection::{Connection, Redis, Unreachable};
 use super::entry::{Entry, EntryId, QueuedJob};
+use super::flight::Flight;
+use super::lines::Line;
+use super::lot::Sealed;
 use super::observe::Observer;
-use super::settle::{Reason, Settlement, Verdict, settle_all};
+use super::settle::{Reason, Retries, Settlement, Verdict, settle_all};
+use super::suspects::{self, Access, Isolation, Marks};
 use super::{delayed, leases, read};
+use jiff::Timestamp;
 use klaviyo_jobs::{Envelope, Invalid, Keys, Lane};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Waker};
+use std::task::Context;
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
-/// Bytes of jobs one process holds.
-const BYTES_IN_FLIGHT_MAX: usize = 64 << 20;
-/// Jobs one process holds of one queue: two bulk imports.
-const JOBS_IN_FLIGHT_MAX: usize = 20_000;
-/// What one read may bring: Redis serves nobody else meanwhile.
-const BYTES_PER_READ: usize = 4 << 20;
-const JOBS_PER_READ: usize = 1_000;
+/// Bytes of jobs that one process holds.
+pub const BYTES_IN_FLIGHT_MAX: usize = 64 << 20;
+const LEASE: Duration = Duration::from_secs(30);
 /// How long a lot that may leave waits for the reader.
 const FILL_MAX: Duration = Duration::from_millis(50);
-/// Less room than this is none: single jobs that leave would each cost a read.
-const ROOM_JOBS_MIN: usize = 250;
-const MEAN_BYTES_FIRST: usize = BYTES_PER_READ / 100;
 
 /// A kind and the queue on which it belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,19 +40,50 @@ pub struct Route {
     pub internal: bool,
 }
 
+/// What a queue must know of what lies behind its handlers.
+pub trait Outlook: Send + Sync + fmt::Debug {
+    /// Says that no job of the kind could leave now: nothing is fetched for it.
+    fn is_shut(&self, kind: &str) -> bool;
+}
+
 /// What an engine needs to know.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
+    /// Bytes of jobs that may be in flight.
+    pub bytes_in_flight_max: usize,
     /// The keys of the account.
     pub keys: Keys,
     /// The name of this process among the consumers; unique.
     pub consumer: String,
+    /// For tests of recovery: the process aborts when it is about to run the job with this id.
+    pub crash_on_id: Option<String>,
     /// How long a silent consumer keeps its jobs.
     pub lease: Duration,
-    /// The kinds this process works on.
-    pub routes: Vec<Route>,
     /// Who hears what becomes of jobs.
     pub observer: Option<Arc<dyn Observer>>,
+    /// Whether jobs could leave; without one they always could.
+    pub outlook: Option<Arc<dyn Outlook>>,
+    /// How often and how long a job is tried, by queue; others have the defaults.
+    pub retries: BTreeMap<&'static str, Retries>,
+    /// The kinds this process works on.
+    pub routes: Vec<Route>,
+}
+
+impl EngineConfig {
+    /// Creates a configuration with defaults for the rest.
+    pub fn new(keys: Keys, consumer: String, routes: Vec<Route>) -> Self {
+        Self {
+            bytes_in_flight_max: BYTES_IN_FLIGHT_MAX,
+            keys,
+            consumer,
+            crash_on_id: None,
+            lease: LEASE,
+            observer: None,
+            outlook: None,
+            retries: BTreeMap::new(),
+            routes,
+        }
+    }
 }
 
 /// One stream: a lane of a queue.
@@ -68,12 +98,15 @@ pub(crate) struct Stream {
 #[derive(Debug)]
 pub struct Engine {
     config: EngineConfig,
+    redis: Connection,
     streams: Vec<Stream>,
     state: Mutex<State>,
+    paused: Mutex<HashSet<String>>,
     settlements: mpsc::UnboundedSender<Settlement>,
+    isolation: Isolation,
     pub(crate) has_room: Notify,
     settled: Notify,
-    quiet: AtomicBool,
+    quiet: watch::Sender<bool>,
     behind: AtomicBool,
     arrived: Notify,
     closed: AtomicBool,
@@ -83,24 +116,7 @@ pub struct Engine {
 #[derive(Debug)]
 struct State {
     lines: Vec<Line>,
-    leases: Vec<HashMap<EntryId, Instant>>,
-    bytes: Vec<usize>,
-    mean_bytes: usize,
-}
-
-#[derive(Debug, Default)]
-struct Line {
-    buffer: VecDeque<QueuedJob>,
-    lot_is_open: bool,
-    waker: Option<Waker>,
-}
-
-impl Line {
-    fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
+    flight: Flight,
 }
 
 impl Engine {
@@ -117,62 +133,56 @@ impl Engine {
             queue: (*queue).to_owned(),
             lane,
         };
-        let streams: Vec<Stream> = queues
+        // The urgent lanes of all queues come first, and all backfill last.
+        let streams: Vec<Stream> = Lane::ALL
             .iter()
-            .flat_map(|queue| Lane::ALL.map(|lane| stream(queue, lane)))
+            .flat_map(|lane| queues.iter().map(|queue| stream(queue, *lane)))
             .collect();
+        let bytes_per_queue = config.bytes_in_flight_max / queues.len().max(1);
+        let lanes = streams.iter().map(|stream| stream.lane);
         let state = State {
             lines: config.routes.iter().map(|_| Line::default()).collect(),
-            leases: streams.iter().map(|_| HashMap::new()).collect(),
-            bytes: vec![0; streams.len()],
-            mean_bytes: MEAN_BYTES_FIRST,
+            flight: Flight::new(lanes, config.lease, bytes_per_queue),
         };
         let (settlements, inbox) = mpsc::unbounded_channel();
+        // A blocked command occupies its connection, so the doorbell has one of its own.
+        let (doorbell, commands) = (redis.connect().await?, redis.connect().await?);
         let engine = Arc::new(Self {
             config,
+            redis: commands.clone(),
             streams,
             state: Mutex::new(state),
+            paused: Mutex::default(),
             settlements,
+            isolation: Isolation::new(),
             has_room: Notify::new(),
             settled: Notify::new(),
-            quiet: AtomicBool::new(false),
+            quiet: watch::Sender::new(false),
             behind: AtomicBool::new(true),
             arrived: Notify::new(),
             closed: AtomicBool::new(false),
             tasks: TaskTracker::new(),
         });
-        // A blocked command occupies its connection, so the doorbell has one of its own.
-        let (doorbell, commands) = (redis.connect().await?, redis.connect().await?);
-        engine
-            .tasks
-            .spawn(read::read(Arc::clone(&engine), doorbell, commands.clone()));
-        engine
-            .tasks
-            .spawn(settle_all(Arc::clone(&engine), commands.clone(), inbox));
-        engine
-            .tasks
-            .spawn(leases::keep(Arc::clone(&engine), commands.clone()));
-        engine
-            .tasks
-            .spawn(delayed::promote(Arc::clone(&engine), commands));
+        let tasks = &engine.tasks;
+        tasks.spawn(read::read(Arc::clone(&engine), doorbell, commands.clone()));
+        tasks.spawn(settle_all(Arc::clone(&engine), commands.clone(), inbox));
+        tasks.spawn(leases::keep(Arc::clone(&engine), commands.clone()));
+        tasks.spawn(delayed::promote(Arc::clone(&engine), commands));
         Ok(engine)
     }
 
     /// Takes nothing new from now on.
     pub fn quiet(&self) {
-        self.quiet.store(true, Ordering::SeqCst);
+        self.quiet.send_replace(true);
         self.has_room.notify_one();
     }
 
-    /// Hands back what no handler took, waits for a lease at most until everything is settled, and ends.
-    pub async fn close(&self) {
+    /// Hands back what no handler took, waits for `patience` at most until everything is settled, and ends.
+    pub async fn close(&self, patience: Duration) {
         self.quiet();
         let rest: Settlement = {
             let mut state = self.state();
-            let jobs = state
-                .lines
-                .iter_mut()
-                .flat_map(|line| line.buffer.drain(..).collect::<Vec<_>>());
+            let jobs = state.lines.iter_mut().flat_map(Line::drain);
             jobs.map(|job| (job, Verdict::Snooze(Duration::ZERO)))
                 .collect()
         };
@@ -186,10 +196,7 @@ impl Engine {
                 settled.await;
             }
         };
-        if tokio::time::timeout(self.config.lease, all_settled)
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(patience, all_settled).await.is_err() {
             tracing::warn!(
                 jobs = self.in_flight(),
                 "Redis did not take everything back; the rest is taken over after the lease"
@@ -199,7 +206,13 @@ impl Engine {
     }
 
     pub(crate) fn is_quiet(&self) -> bool {
-        self.quiet.load(Ordering::SeqCst)
+        *self.quiet.borrow()
+    }
+
+    /// Waits until nothing new is taken.
+    pub(crate) async fn quieted(&self) {
+        // The sender lives as long as this engine: there is no other way to end.
+        drop(self.quiet.subscribe().wait_for(|quiet| *quiet).await);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -218,6 +231,11 @@ impl Engine {
         self.config.lease
     }
 
+    pub(crate) fn retries(&self, queue: &str) -> Retries {
+        let own = self.config.retries.get(queue).copied();
+        own.unwrap_or_else(|| Retries::of_queue(queue))
+    }
+
     pub(crate) fn observer(&self) -> Option<&dyn Observer> {
         self.config.observer.as_deref()
     }
@@ -227,17 +245,13 @@ impl Engine {
     }
 
     pub(crate) fn queues(&self) -> impl Iterator<Item = &str> {
-        self.streams
-            .iter()
-            .filter(|stream| stream.lane == Lane::Live)
-            .map(|stream| stream.queue.as_str())
+        let live = self.streams.iter().filter(|it| it.lane == Lane::Live);
+        live.map(|stream| stream.queue.as_str())
     }
 
     pub(crate) fn line(&self, kind: &str) -> Option<usize> {
-        self.config
-            .routes
-            .iter()
-            .position(|route| route.kind == kind)
+        let mut routes = self.config.routes.iter();
+        routes.position(|route| route.kind == kind)
     }
 
     pub(crate) fn queue_of_line(&self, line: usize) -> &str {
@@ -248,22 +262,40 @@ impl Engine {
         self.state.lock().expect("no holder of this lock panics")
     }
 
+    // ---- what may be read ----
+
+    pub(crate) fn set_paused(&self, paused: HashSet<String>) {
+        *self.paused.lock().expect("no holder of this lock panics") = paused;
+    }
+
+    /// Whether the queue is paused, or every kind on it has a shut gate.
+    pub(crate) fn is_shut(&self, queue: &str) -> bool {
+        let paused = self.paused.lock().expect("no holder of this lock panics");
+        if paused.contains(queue) {
+            return true;
+        }
+        drop(paused);
+        let Some(outlook) = &self.config.outlook else {
+            return false;
+        };
+        let mut kinds = self.config.routes.iter().filter(|it| it.queue == queue);
+        kinds.all(|route| outlook.is_shut(route.kind))
+    }
+
+    /// How many jobs may be read from the stream now.
+    pub(crate) fn room(&self, stream: usize) -> usize {
+        self.state().flight.room(stream)
+    }
+
     // ---- lots ----
 
     /// Opens a lot of the line if there is something to take and no other lot is open.
     pub(crate) fn poll_open(&self, line: usize, context: &Context<'_>) -> bool {
-        let mut state = self.state();
-        let line = &mut state.lines[line];
-        if line.buffer.is_empty() || line.lot_is_open {
-            line.waker = Some(context.waker().clone());
-            return false;
-        }
-        line.lot_is_open = true;
-        true
+        self.state().lines[line].poll_open(context)
     }
 
     pub(crate) fn waiting(&self, line: usize) -> usize {
-        self.state().lines[line].buffer.len()
+        self.state().lines[line].waiting()
     }
 
     /// The last pass of reading left more in Redis than it could bring.
@@ -287,37 +319,91 @@ impl Engine {
         }
     }
 
-    pub(crate) fn seal(&self, line: usize, jobs_max: usize, bytes_max: usize) -> Vec<QueuedJob> {
-        let mut guard = self.state();
-        let state = &mut *guard;
-        let (mut jobs, mut bytes, mut lapsed) = (Vec::new(), 0, Vec::new());
-        while let Some(next) = state.lines[line].buffer.front() {
-            let held = holds(&state.leases, next, self.config.lease);
-            if held
-                && (jobs.len() == jobs_max
-                    || (!jobs.is_empty() && bytes + next.payload.len() > bytes_max))
-            {
-                break;
-            }
-            let next = state.lines[line].buffer.pop_front().expect("seen just now");
-            if held {
-                bytes += next.payload.len();
-                jobs.push(next);
-            } else {
-                lapsed.push((next, Verdict::Snooze(Duration::ZERO)));
-            }
-        }
-        drop(guard);
-        self.release(&lapsed);
-        self.reopen(line);
-        jobs
+    /// Waits until a lot of the line may run.
+    pub(crate) async fn enter(&self, line: usize) -> Access {
+        let alone = self.state().lines[line].has_suspects();
+        self.isolation.enter(alone).await
     }
 
-    /// The open lot of the line is sealed or gone: the next may open.
+    /// Takes jobs for a lot; what lapsed meanwhile is let go.
+    pub(crate) fn seal(
+        &self,
+        line: usize,
+        access: Access,
+        jobs_max: usize,
+        bytes_max: usize,
+    ) -> Sealed {
+        let mut guard = self.state();
+        let State { lines, flight } = &mut *guard;
+        let (mut count, mut bytes) = (0, 0);
+        let taken = lines[line].take(&access, |job| {
+            if !flight.holds(job) {
+                return true;
+            }
+            let fits = count < jobs_max && (count == 0 || bytes + job.payload.len() <= bytes_max);
+            if fits {
+                count += 1;
+                bytes += job.payload.len();
+            }
+            fits
+        });
+        let (jobs, lapsed): (Vec<_>, Vec<_>) = taken.into_iter().partition(|job| flight.holds(job));
+        for job in &lapsed {
+            flight.remove(job);
+        }
+        lines[line].reopen();
+        drop(guard);
+        if !lapsed.is_empty() {
+            self.let_go();
+        }
+        Sealed {
+            jobs,
+            access,
+            since: Instant::now(),
+        }
+    }
+
+    /// Marks watched jobs before they run; see [`suspects`].
+    pub(crate) async fn mark(&self, jobs: &[QueuedJob]) {
+        for (index, stream) in self.streams.iter().enumerate() {
+            let watched = jobs.iter();
+            let watched = watched.filter(|job| job.stream == index && job.marks.is_some());
+            let ids: Vec<EntryId> = watched.map(|job| job.id).collect();
+            if ids.is_empty() {
+                continue;
+            }
+            let marks = self.marks(stream);
+            if let Err(error) = marks.add(&mut self.redis.clone(), &ids).await {
+                // Then a death while they run is not counted: the next one is.
+                self.redis.health().complain("mark suspects", &error);
+            }
+        }
+        self.crash_if_told(jobs);
+    }
+
+    pub(crate) fn marks<'a>(&'a self, stream: &'a Stream) -> Marks<'a> {
+        Marks {
+            keys: &self.config.keys,
+            stream: &stream.key,
+        }
+    }
+
+    fn crash_if_told(&self, jobs: &[QueuedJob]) {
+        let Some(told) = &self.config.crash_on_id else {
+            return;
+        };
+        let is_it = |job: &QueuedJob| {
+            let id = Envelope::parse(&job.payload).ok().and_then(|it| it.id);
+            id.is_some_and(|id| id == told.as_str())
+        };
+        if jobs.iter().any(is_it) {
+            std::process::abort();
+        }
+    }
+
+    /// The open lot of the line is gone without being sealed: the next may open.
     pub(crate) fn reopen(&self, line: usize) {
-        let mut state = self.state();
-        state.lines[line].lot_is_open = false;
-        state.lines[line].wake();
+        self.state().lines[line].reopen();
     }
 
     pub(crate) fn settle(&self, settlement: Settlement) {
@@ -331,145 +417,99 @@ impl Engine {
     // ---- what is held ----
 
     pub(crate) fn holds(&self, job: &QueuedJob) -> bool {
-        holds(&self.state().leases, job, self.config.lease)
+        self.state().flight.holds(job)
     }
 
     pub(crate) fn knows(&self, stream: usize, id: EntryId) -> bool {
-        self.state().leases[stream].contains_key(&id)
+        self.state().flight.knows(stream, id)
     }
 
-    /// The ids whose leases may still be renewed; lapsed ones are forgotten.
+    /// The ids whose leases may still be renewed.
     pub(crate) fn held(&self, stream: usize) -> Vec<EntryId> {
-        let lease = self.config.lease;
-        let state = self.state();
-        state.leases[stream]
-            .iter()
-            .filter(|(_, renewed)| renewed.elapsed() < lease)
-            .map(|(id, _)| *id)
-            .collect()
+        self.state().flight.held(stream)
     }
 
     pub(crate) fn renewed(&self, stream: usize, id: EntryId, at: Option<Instant>) {
-        let mut state = self.state();
-        if let Some(renewed) = state.leases[stream].get_mut(&id) {
-            match at {
-                Some(at) => *renewed = at,
-                // Somebody else took it: let it lapse here and now.
-                None => {
-                    *renewed = Instant::now()
-                        .checked_sub(self.config.lease)
-                        .unwrap_or(*renewed);
-                }
-            }
-        }
+        self.state().flight.renewed(stream, id, at);
     }
 
     pub(crate) fn release(&self, settled: &Settlement) {
-        if settled.is_empty() {
-            return;
-        }
         let mut state = self.state();
         for (job, _) in settled {
-            state.leases[job.stream].remove(&job.id);
-            state.bytes[job.stream] -= job.bytes();
+            state.flight.remove(job);
         }
         drop(state);
+        self.let_go();
+    }
+
+    fn let_go(&self) {
         self.has_room.notify_one();
         self.settled.notify_waiters();
     }
 
     fn in_flight(&self) -> usize {
-        self.state().leases.iter().map(HashMap::len).sum()
+        self.state().flight.count()
     }
 
-    /// How many jobs may be read from the stream now.
-    pub(crate) fn room(&self, stream: usize) -> usize {
-        let queue = &self.streams[stream].queue;
-        let state = self.state();
-        let held: usize = self
-            .streams
-            .iter()
-            .zip(&state.leases)
-            .filter(|(it, _)| it.queue == *queue)
-            .map(|(_, held)| held.len())
-            .sum();
-        let of_queue = |bytes: &'_ [usize]| -> Vec<usize> {
-            let streams = self.streams.iter().zip(bytes);
-            streams
-                .filter(|(it, _)| it.queue == *queue)
-                .map(|(_, bytes)| *bytes)
-                .collect()
-        };
-        let bytes_held: usize = of_queue(&state.bytes).into_iter().sum();
-        // Every queue has its own share, so that one that cannot leave stops no other.
-        let bytes_left = (BYTES_IN_FLIGHT_MAX / self.queues().count()).saturating_sub(bytes_held);
-        let by_bytes = match bytes_left {
-            0 => 0,
-            left => (left.min(BYTES_PER_READ) / state.mean_bytes.max(256)).max(1),
-        };
-        let by_jobs = JOBS_IN_FLIGHT_MAX.saturating_sub(held);
-        if by_jobs < ROOM_JOBS_MIN {
-            0
-        } else {
-            by_jobs.min(by_bytes).min(JOBS_PER_READ)
-        }
-    }
-
-    /// Takes in what was read: each job joins the line of its kind, nonsense goes to the dead letters.
-    pub(crate) fn accept(&self, entries: Vec<Entry>, asked: Instant) {
-        if entries.is_empty() {
-            return;
-        }
+    /// Takes in what was read from a stream: each job joins the line of its kind, nonsense goes to the dead letters.
+    pub(crate) fn accept(&self, stream: usize, entries: Vec<Entry>, asked: Instant) {
+        let now = Timestamp::now();
         let mut settled = Vec::new();
         let mut guard = self.state();
-        let state = &mut *guard;
+        let State { lines, flight } = &mut *guard;
         let bytes: usize = entries.iter().map(|entry| entry.job.payload.len()).sum();
-        state.mean_bytes = usize::midpoint(state.mean_bytes, bytes / entries.len());
-        for Entry {
-            mut job,
-            has_payload,
-        } in entries
-        {
-            state.bytes[job.stream] += job.bytes();
-            state.leases[job.stream].insert(job.id, asked);
-            let line = self.line_of(&job, has_payload);
-            job.kind = line.as_ref().ok().map(|it| self.config.routes[*it].kind);
-            match line {
+        flight.measured(stream, entries.len(), bytes);
+        for entry in entries {
+            let Entry {
+                mut job,
+                has_payload,
+            } = entry;
+            if !flight.add(&job, asked) {
+                continue;
+            }
+            let place = self.place(&job, has_payload, now);
+            job.kind = place.as_ref().ok().map(|it| self.config.routes[*it].kind);
+            match place {
                 // Nobody will open a lot any more: it goes back at once.
                 Ok(_) if self.is_quiet() => settled.push((job, Verdict::Snooze(Duration::ZERO))),
-                Ok(line) => state.lines[line].buffer.push_back(job),
-                Err(invalid) => settled.push((job, Verdict::Bury(Reason::from(&invalid)))),
+                Ok(line) => lines[line].push(job),
+                Err(reason) => settled.push((job, Verdict::Bury(reason))),
             }
         }
-        for line in &mut state.lines {
-            if !line.buffer.is_empty() && !line.lot_is_open {
-                line.wake();
-            }
-        }
+        lines.iter_mut().for_each(Line::wake);
         drop(guard);
         self.settle(settled);
     }
 
-    fn line_of(&self, job: &QueuedJob, has_payload: bool) -> Result<usize, Invalid> {
-        if !has_payload {
-            return Err(Invalid::no_job_field());
+    /// The line a job joins, or why it goes to the dead letters.
+    fn place(&self, job: &QueuedJob, has_payload: bool, now: Timestamp) -> Result<usize, Reason> {
+        if let Some(poison) = suspects::poison(job) {
+            return Err(poison);
         }
-        let kind = Envelope::parse(&job.payload)?.kind;
+        if !has_payload {
+            return Err(Reason::from(&Invalid::no_job_field()));
+        }
+        let envelope = Envelope::parse(&job.payload).map_err(|invalid| Reason::from(&invalid))?;
+        let line = self.line_of(job, &envelope.kind);
+        let line = line.map_err(|invalid| Reason::from(&invalid))?;
+        if envelope.expires_at.is_some_and(|expires| expires <= now) {
+            return Err(Reason::expired());
+        }
+        Ok(line)
+    }
+
+    fn line_of(&self, job: &QueuedJob, kind: &str) -> Result<usize, Invalid> {
         let queue = &self.streams[job.stream].queue;
-        match self.config.routes.iter().position(|route| {
+        let mut routes = self.config.routes.iter();
+        let found = routes.position(|route| {
             route.kind == kind && route.queue == *queue && (!route.internal || job.engine_wrote)
-        }) {
+        });
+        match found {
             Some(line) => Ok(line),
-            None => Err(klaviyo_jobs::kind(&kind)?
+            None => Err(klaviyo_jobs::kind(kind)?
                 .on_queue(queue)
                 .err()
                 .unwrap_or_else(Invalid::no_job_field)),
         }
     }
-}
-
-fn holds(leases: &[HashMap<EntryId, Instant>], job: &QueuedJob, lease: Duration) -> bool {
-    leases[job.stream]
-        .get(&job.id)
-        .is_some_and(|renewed| renewed.elapsed() < lease)
 }

@@ -65,6 +65,8 @@ pub struct QueuedJob {
     pub(crate) claim: Box<str>,
     /// Whether the engine wrote the entry itself: a promotion, a retry, a follow-up.
     pub(crate) engine_wrote: bool,
+    /// Processes that died while they ran it; absent as long as no holder has vanished. See [`super::suspects`].
+    pub(crate) marks: Option<u32>,
 }
 
 /// What one job costs in memory beside its payload.
@@ -92,6 +94,23 @@ impl QueuedJob {
 
     pub(crate) fn bytes(&self) -> usize {
         self.payload.len() + OVERHEAD_BYTES
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test(stream: usize, id: EntryId, bytes: usize) -> Self {
+        Self {
+            payload: vec![b' '; bytes],
+            attempts: 0,
+            sid: id,
+            lane: Lane::Live,
+            replayed: None,
+            id,
+            stream,
+            kind: None,
+            claim: Box::default(),
+            engine_wrote: false,
+            marks: None,
+        }
     }
 }
 
@@ -155,6 +174,7 @@ fn read_entry(entry: Value, stream: usize, lane: Lane) -> Option<Entry> {
         kind: None,
         claim: Box::default(),
         engine_wrote: false,
+        marks: None,
     };
     let mut has_payload = false;
     let mut fields = fields.into_iter();

@@ -5,7 +5,7 @@
 
 use super::connection::Connection;
 use super::engine::Engine;
-use super::entry::{EntryId, entries_of_claim};
+use super::entry::{Entry, EntryId, entries_of_claim};
 use klaviyo_jobs::keys::GROUP;
 use redis::{RedisResult, Script, Value};
 use std::collections::HashSet;
@@ -136,9 +136,32 @@ async fn take_over(
         .arg(engine.consumer())
         .arg(lease_ms)
         .arg(&lost);
-    let entries = entries_of_claim(claim.query_async::<Value>(redis).await?, stream, lane);
-    tracing::info!(queue = %engine.streams()[stream].queue, jobs = entries.len(), "took over jobs of a vanished consumer");
+    let mut entries = entries_of_claim(claim.query_async::<Value>(redis).await?, stream, lane);
+    if entries.is_empty() {
+        return Ok(more);
+    }
+    watch(engine, redis, stream, &mut entries).await;
     engine.tell_took_over(entries.len());
-    engine.accept(entries, asked);
+    tracing::info!(queue = %engine.streams()[stream].queue, jobs = entries.len(), "took over jobs of a vanished consumer");
+    engine.accept(stream, entries, asked);
     Ok(more)
+}
+
+/// Reads what is known of deaths while these jobs ran. They are ours already: what cannot be read counts as nothing.
+async fn watch(engine: &Engine, redis: &mut Connection, stream: usize, entries: &mut [Entry]) {
+    let ids: Vec<EntryId> = entries.iter().map(|entry| entry.job.id).collect();
+    let marks = engine.marks(&engine.streams()[stream]);
+    let marks = match marks.read(redis, &ids).await {
+        Ok(marks) => marks,
+        Err(error) => {
+            redis
+                .health()
+                .complain("read the marks of suspects", &error);
+            Vec::new()
+        }
+    };
+    let marks = marks.into_iter().chain(std::iter::repeat(0));
+    for (entry, marks) in entries.iter_mut().zip(marks) {
+        entry.job.marks = Some(marks);
+    }
 }

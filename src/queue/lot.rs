@@ -6,9 +6,16 @@
 use super::engine::Engine;
 use super::entry::QueuedJob;
 use super::settle::{Reason, Verdict};
+use super::suspects::Access;
 use std::iter;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long a sealed lot may run. It costs no attempt: what was not decided by then is queued again.
+const DEADLINE: Duration = Duration::from_mins(10);
+/// The same for suspects, for whom everything else waits.
+const DEADLINE_ALONE: Duration = Duration::from_mins(1);
 
 /// Work for one call of one kind.
 #[derive(Clone, Debug)]
@@ -19,7 +26,8 @@ impl Lot {
         Self(Arc::new(Slot {
             engine,
             line,
-            jobs: OnceLock::new(),
+            sealed: OnceLock::new(),
+            overdue: AtomicBool::new(false),
             verdicts: OnceLock::new(),
         }))
     }
@@ -36,10 +44,38 @@ impl Lot {
 
     /// Takes what has arrived, in order; the first call decides. May be empty: a lease can lapse while a permit is
     /// awaited.
-    pub fn seal(&self, jobs_max: usize, bytes_max: usize) -> &[QueuedJob] {
-        self.0
-            .jobs
-            .get_or_init(|| self.0.engine.seal(self.0.line, jobs_max, bytes_max))
+    pub async fn seal(&self, jobs_max: usize, bytes_max: usize) -> &[QueuedJob] {
+        let slot = &*self.0;
+        if slot.sealed.get().is_none() {
+            let access = slot.engine.enter(slot.line).await;
+            // Nothing is awaited between taking the jobs and having them here: a cancelled handler loses none.
+            let seal = || slot.engine.seal(slot.line, access, jobs_max, bytes_max);
+            slot.engine.mark(&slot.sealed.get_or_init(seal).jobs).await;
+        }
+        slot.sealed.get().map_or(&[], |sealed| &sealed.jobs)
+    }
+
+    /// Waits until there is no reason to go on waiting: nothing new is taken any more, and this lot has taken nothing.
+    pub(crate) async fn needless(&self) {
+        self.0.engine.quieted().await;
+        if self.0.sealed.get().is_some() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits until the lot has run for too long since it was sealed.
+    pub(crate) async fn overdue(&self) {
+        let mut left = DEADLINE;
+        loop {
+            tokio::time::sleep(left).await;
+            match self.0.sealed.get() {
+                None => left = DEADLINE,
+                Some(sealed) => match sealed.deadline().checked_sub(sealed.since.elapsed()) {
+                    Some(rest) if !rest.is_zero() => left = rest,
+                    _ => return self.0.overdue.store(true, Ordering::Relaxed),
+                },
+            }
+        }
     }
 
     /// The queue the lot was read from.
@@ -53,26 +89,45 @@ impl Lot {
     }
 }
 
+/// The jobs of a lot, and the right to run them.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    pub(super) jobs: Vec<QueuedJob>,
+    pub(super) access: Access,
+    pub(super) since: Instant,
+}
+
+impl Sealed {
+    fn deadline(&self) -> Duration {
+        if self.access.is_alone() {
+            DEADLINE_ALONE
+        } else {
+            DEADLINE
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Slot {
     engine: Arc<Engine>,
     line: usize,
-    jobs: OnceLock<Vec<QueuedJob>>,
+    sealed: OnceLock<Sealed>,
+    overdue: AtomicBool,
     verdicts: OnceLock<Vec<Verdict>>,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let Some(jobs) = self.jobs.take() else {
+        let Some(Sealed { jobs, access, .. }) = self.sealed.take() else {
             return self.engine.reopen(self.line);
         };
         self.engine.tell_lot(jobs.len());
         // Jobs without a verdict: the handler failed, panicked or was cancelled.
         let decided = self.verdicts.take().unwrap_or_default();
-        // At the stop they did nothing wrong: no attempt is spent.
-        let stopping = self.engine.is_quiet();
+        // At the stop and after the deadline they did nothing wrong: no attempt is spent.
+        let interrupted = self.engine.is_quiet() || self.overdue.load(Ordering::Relaxed);
         let undecided = iter::repeat_with(|| {
-            if stopping {
+            if interrupted {
                 Verdict::Snooze(Duration::ZERO)
             } else {
                 Verdict::Retry(Reason::abandoned())
@@ -83,5 +138,6 @@ impl Drop for Slot {
                 .zip(decided.into_iter().chain(undecided))
                 .collect(),
         );
+        drop(access);
     }
 }

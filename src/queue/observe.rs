@@ -55,7 +55,11 @@ impl Engine {
             .map(|(job, verdict)| Settled {
                 queue: &self.streams()[job.stream].queue,
                 kind: job.kind,
-                fate: fate(job, verdict),
+                fate: fate(
+                    job,
+                    verdict,
+                    self.retries(&self.streams()[job.stream].queue),
+                ),
                 enqueued: job.sid,
             })
             .collect();

@@ -50,6 +50,7 @@ pub(crate) async fn resume(redis: &mut Connection, keys: &Keys, queue: &str) -> 
     call.arg(key(keys)).arg(queue).query_async(redis).await
 }
 
-fn key(keys: &Keys) -> String {
+/// The hash of the paused queues.
+pub(crate) fn key(keys: &Keys) -> String {
     format!("{}:paused", keys.base())
 }

@@ -27,8 +27,8 @@ pub(crate) async fn read(engine: Arc<Engine>, mut doorbell: Connection, mut redi
         more: true,
     };
     while !engine.is_quiet() {
-        if (0..engine.streams().len()).all(|stream| engine.room(stream) == 0) {
-            // The time limit only bounds how late a stop is noticed.
+        if (0..engine.streams().len()).all(|stream| room(&engine, stream) == 0) {
+            // The time limit bounds how late a stop is noticed, and a gate that opens.
             engine.set_behind(false);
             drop(timeout(ROOM_PATIENCE, engine.has_room.notified()).await);
             continue;
@@ -37,6 +37,7 @@ pub(crate) async fn read(engine: Arc<Engine>, mut doorbell: Connection, mut redi
             Ok(()) => {}
             Err(error) if error.code() == Some("NOGROUP") => {
                 create_groups(&engine, &mut redis).await;
+                reader.more = true;
             }
             Err(error) => {
                 redis.health().complain("read", &error);
@@ -46,7 +47,16 @@ pub(crate) async fn read(engine: Arc<Engine>, mut doorbell: Connection, mut redi
     }
 }
 
-async fn create_groups(engine: &Engine, redis: &mut Connection) {
+/// How many jobs may be read from the stream now: none of what could not leave.
+fn room(engine: &Engine, stream: usize) -> usize {
+    if engine.is_shut(&engine.streams()[stream].queue) {
+        0
+    } else {
+        engine.room(stream)
+    }
+}
+
+pub(crate) async fn create_groups(engine: &Engine, redis: &mut Connection) {
     for stream in engine.streams() {
         // From 0, never from $: what waited before the group existed is work too.
         let mut create = redis::cmd("XGROUP");
@@ -84,20 +94,23 @@ impl Reader {
         }
         self.more = false;
         let mut behind = false;
-        let mut others_are_empty = true;
+        let mut busy: Vec<&str> = Vec::new();
         for (index, stream) in engine.streams().iter().enumerate() {
-            if stream.lane == Lane::Urgent {
-                others_are_empty = true;
+            if engine.is_quiet() {
+                break;
             }
-            let count = engine.room(index);
-            // COUNT 0 would mean "all".
-            if count == 0 || (stream.lane == Lane::Backfill && !others_are_empty) {
+            let count = room(engine, index);
+            // COUNT 0 would mean "all". Backfill is read with what the other lanes leave.
+            let waits = stream.lane == Lane::Backfill && busy.contains(&stream.queue.as_str());
+            if count == 0 || waits {
                 continue;
             }
             let read = self.read_stream(engine, redis, index, count).await?;
-            others_are_empty &= read < count;
+            if read == count {
+                busy.push(&stream.queue);
+                behind = true;
+            }
             self.more |= read > 0;
-            behind |= read == count;
         }
         engine.set_behind(behind);
         Ok(())
@@ -107,10 +120,13 @@ impl Reader {
     async fn ring(&self, engine: &Engine, doorbell: &mut Connection) -> RedisResult<bool> {
         let streams = engine.streams().iter().zip(&self.seen).enumerate();
         let (keys, seen): (Vec<&str>, Vec<String>) = streams
-            .filter(|(index, _)| engine.room(*index) > 0)
+            .filter(|(index, _)| room(engine, *index) > 0)
             .map(|(_, (stream, seen))| (stream.key.as_str(), seen.to_string()))
             .unzip();
-        let all_have_room = keys.len() == engine.streams().len();
+        if keys.is_empty() {
+            return Ok(false);
+        }
+        let all_have_room = (0..engine.streams().len()).all(|stream| engine.room(stream) > 0);
         let block_ms = if all_have_room {
             DOORBELL_MS
         } else {
@@ -164,7 +180,7 @@ impl Reader {
             }
         }
         let read = entries.len();
-        engine.accept(entries, asked);
+        engine.accept(index, entries, asked);
         Ok(read)
     }
 }

@@ -5,8 +5,10 @@
 
 use super::connection::Connection;
 use super::engine::Engine;
-use super::entry::QueuedJob;
+use super::entry::{EntryId, QueuedJob};
 use super::observe::Fate;
+use super::read::create_groups;
+use jiff::Timestamp;
 use rand::Rng;
 use redis::{RedisResult, Script};
 use std::sync::{Arc, LazyLock};
@@ -16,6 +18,7 @@ use tokio::time::sleep;
 
 /// Ids per script call: Redis serves nobody else meanwhile.
 const CHUNK: usize = 500;
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(250);
 
 /// How often and how long a job is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +48,21 @@ impl Retries {
             backoff_max: Duration::from_mins(15),
         }
     }
+
+    /// Age counts only when an attempt fails: whatever waits for its turn dies of nothing.
+    fn are_used_up(self, attempts: u32, since: Timestamp, now: Timestamp) -> bool {
+        let age = now.duration_since(since);
+        attempts >= self.attempts_max || Duration::try_from(age).is_ok_and(|age| age > self.age_max)
+    }
+
+    /// Full jitter: a random part of an interval that doubles with each attempt. It begins after the first interval,
+    /// so that no retry falls into the second that its failure was counted in.
+    fn backoff_ms(self, attempts: u32) -> u64 {
+        let doubled = self.backoff_first.saturating_mul(1 << attempts.min(20));
+        let random = rand::rng().random_range(0..=millis(doubled));
+        let most = millis(self.backoff_max);
+        most.min(millis(self.backoff_first).saturating_add(random))
+    }
 }
 
 /// Why a job is not delivered.
@@ -61,6 +79,16 @@ pub struct Reason {
 }
 
 impl Reason {
+    /// Its time was over.
+    pub(crate) fn expired() -> Self {
+        Self {
+            code: "job.expired",
+            status: None,
+            detail: "its time was over before it could be delivered; enqueue it again if it still matters".into(),
+            pointer: None,
+        }
+    }
+
     /// The handler ended without a verdict.
     pub(crate) fn abandoned() -> Self {
         Self {
@@ -106,8 +134,13 @@ pub(crate) async fn settle_all(
 ) {
     while let Some(settlement) = inbox.recv().await {
         while let Err(error) = settle(&engine, &mut redis, &settlement).await {
+            // The reader may be waiting for just the room that settling would make.
+            if error.code() == Some("NOGROUP") {
+                create_groups(&engine, &mut redis).await;
+                continue;
+            }
             redis.health().complain("settle", &error);
-            sleep(Duration::from_millis(250)).await;
+            sleep(PAUSE_AFTER_ERROR).await;
         }
         engine.tell_settled(&settlement);
         engine.release(&settlement);
@@ -139,6 +172,7 @@ async fn settle(
             .into_iter()
             .filter(|(job, _)| engine.holds(job))
             .collect();
+        let (retries, now) = (engine.retries(&stream.queue), Timestamp::now());
         for chunk in moved.chunks(CHUNK) {
             let mut call = SETTLE.key(&stream.key);
             call.key(engine.keys().delayed(&stream.queue))
@@ -147,7 +181,7 @@ async fn settle(
                 .arg(engine.consumer())
                 .arg(engine.keys().base());
             for (job, verdict) in chunk {
-                let move_ = Move::of(job, verdict);
+                let move_ = Move::of(job, verdict, retries, now);
                 call.arg(job.id.to_string())
                     .arg(&job.payload)
                     .arg(job.sid.to_string())
@@ -173,19 +207,27 @@ async fn settle(
             }
             call.invoke_async::<usize>(redis).await?;
         }
+        let settled = settlement.iter().map(|(job, _)| job);
+        let watched = settled.filter(|job| job.stream == index && job.marks.is_some());
+        let watched: Vec<EntryId> = watched.map(|job| job.id).collect();
+        if !watched.is_empty() {
+            engine.marks(stream).clear(redis, &watched).await?;
+        }
     }
     Ok(())
 }
 
 /// Says where a verdict sends a job.
-pub(crate) fn fate(job: &QueuedJob, verdict: &Verdict) -> Fate {
+pub(crate) fn fate(job: &QueuedJob, verdict: &Verdict, retries: Retries) -> Fate {
     match verdict {
         Verdict::Delivered => Fate::Delivered,
         Verdict::Snooze(_) => Fate::Snoozed,
-        Verdict::Retry(reason) | Verdict::Bury(reason) => match Move::of(job, verdict).to {
-            "dead" => Fate::Buried(reason.code),
-            _ => Fate::Retried,
-        },
+        Verdict::Retry(reason) | Verdict::Bury(reason) => {
+            match Move::of(job, verdict, retries, Timestamp::now()).to {
+                "dead" => Fate::Buried(reason.code),
+                _ => Fate::Retried,
+            }
+        }
     }
 }
 
@@ -197,11 +239,11 @@ struct Move<'a> {
 }
 
 impl<'a> Move<'a> {
-    fn of(job: &QueuedJob, verdict: &'a Verdict) -> Self {
+    fn of(job: &QueuedJob, verdict: &'a Verdict, retries: Retries, now: Timestamp) -> Self {
         let attempts = job.attempts.saturating_add(1);
         match verdict {
             Verdict::Delivered => unreachable!("delivered jobs are settled before"),
-            Verdict::Retry(reason) if attempts >= 20 => Self {
+            Verdict::Retry(reason) if retries.are_used_up(attempts, job.since(), now) => Self {
                 attempts,
                 to: "dead",
                 delay_ms: 0,
@@ -210,7 +252,7 @@ impl<'a> Move<'a> {
             Verdict::Retry(reason) => Self {
                 attempts,
                 to: "later",
-                delay_ms: backoff(job.attempts),
+                delay_ms: retries.backoff_ms(job.attempts),
                 reason: Some(reason),
             },
             Verdict::Snooze(delay) => Self {
@@ -229,13 +271,6 @@ impl<'a> Move<'a> {
     }
 }
 
-/// Full jitter: a random part of an interval that doubles with each attempt.
-fn backoff(attempts: u32) -> u64 {
-    let most =
-        Duration::from_mins(15).min(Duration::from_secs(1).saturating_mul(1 << attempts.min(20)));
-    rand::rng().random_range(0..=millis(most))
-}
-
 fn millis(delay: Duration) -> u64 {
     u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)
 }
@@ -246,9 +281,24 @@ mod tests {
 
     #[test]
     fn backoff_stays_within_the_doubling_interval_and_below_fifteen_minutes() {
+        let retries = Retries::of_queue("event-tracking");
         for attempts in 0..40 {
-            let most = (1000_u64 << attempts.min(20)).min(900_000);
-            assert!(backoff(attempts) <= most, "{attempts}");
+            let most = (1000 + (1000_u64 << attempts.min(20))).min(900_000);
+            assert!(
+                (1000..=most).contains(&retries.backoff_ms(attempts)),
+                "{attempts}"
+            );
         }
+    }
+
+    #[test]
+    fn attempts_and_age_end_a_job_that_fails() {
+        let retries = Retries::of_queue("campaigns");
+        let now = Timestamp::now();
+        let fresh = now - Duration::from_secs(1);
+        let old = now - Duration::from_mins(61);
+        assert!(!retries.are_used_up(19, fresh, now) && retries.are_used_up(20, fresh, now));
+        assert!(retries.are_used_up(1, old, now));
+        assert!(!Retries::of_queue("consent").are_used_up(1, old, now));
     }
 }

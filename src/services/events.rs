@@ -84,9 +84,9 @@ impl Events {
         let queued = match &way {
             Way::Bulk(_) => {
                 lot.fill(jobs_max).await;
-                lot.seal(jobs_max, BYTES_MAX)
+                lot.seal(jobs_max, BYTES_MAX).await
             }
-            Way::Single(_) => lot.seal(1, BYTES_MAX),
+            Way::Single(_) => lot.seal(1, BYTES_MAX).await,
         };
         let mut ledger = Ledger::new(queued.len());
         let mut rows = Vec::with_capacity(queued.len());

@@ -59,9 +59,9 @@ impl Profiles {
         let queued = match &way {
             Way::Bulk(_) => {
                 lot.fill(PROFILES_MAX).await;
-                lot.seal(PROFILES_MAX, BYTES_MAX)
+                lot.seal(PROFILES_MAX, BYTES_MAX).await
             }
-            Way::Single(_) => lot.seal(1, BYTES_MAX),
+            Way::Single(_) => lot.seal(1, BYTES_MAX).await,
         };
         let mut ledger = Ledger::new(queued.len());
         let mut received = Vec::with_capacity(queued.len());
@@ -105,7 +105,7 @@ impl Profiles {
         let granted = permit(&self.client, Operation::GetBulkImportProfilesJob).await;
         let mut outcomes = Vec::new();
         let mut granted = Some(granted);
-        for queued in lot.seal(1, BYTES_MAX) {
+        for queued in lot.seal(1, BYTES_MAX).await {
             let granted = granted.take().expect("a sealed lot of one has one job");
             outcomes.push(self.follow(queued, granted, lot.queue()).await);
         }

@@ -1,11 +1,14 @@
 //! The register of jobs: which kind is run by what. Adding a job is one line in [`register`].
 
 mod jobs;
+mod outlook;
 mod run;
 mod verdict;
 
+pub use outlook::Gates;
 pub use run::Workers;
 
+use crate::klaviyo::Operation;
 use crate::queue::{Lot, Route};
 use crate::services::{FollowImport, Services};
 use jobs::Run;
@@ -24,6 +27,8 @@ type Handler = for<'a> fn(
 pub(crate) struct Registered {
     pub(crate) route: Route,
     pub(crate) lots_at_once: usize,
+    /// The operations any one of which lets a job of the kind leave.
+    pub(crate) operations: &'static [Operation],
     pub(crate) handler: Handler,
 }
 
@@ -51,6 +56,7 @@ fn job<J: Job + Run>() -> Registered {
     Registered {
         route,
         lots_at_once: J::LOTS_AT_ONCE,
+        operations: J::OPERATIONS,
         handler: run::<J>,
     }
 }
@@ -63,6 +69,7 @@ fn internal<J: Run>(kind: &'static str, queue: &'static str) -> Registered {
             internal: true,
         },
         lots_at_once: J::LOTS_AT_ONCE,
+        operations: J::OPERATIONS,
         handler: run::<J>,
     }
 }

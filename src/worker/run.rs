@@ -1,6 +1,8 @@
 //! The apalis workers: one for each kind, all over one engine.
+//!
+//! A worker that ends for whatever reason is started again: no kind may stay without one.
 
-use super::register;
+use super::{Registered, register};
 use crate::queue::{Engine, Lot, LotBackend, Verdict};
 use crate::services::Services;
 use apalis::prelude::*;
@@ -8,68 +10,94 @@ use apalis_core::error::BoxDynError;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+/// What is left of the drain timeout for handing back, at least.
+const HAND_BACK_MIN: Duration = Duration::from_secs(1);
+const PAUSE_BEFORE_RESTART: Duration = Duration::from_secs(1);
 
 /// The running workers.
 #[derive(Debug)]
 pub struct Workers {
     engine: Arc<Engine>,
     running: JoinSet<()>,
-    stop: watch::Sender<bool>,
 }
 
 impl Workers {
     /// Starts a worker for every registered kind.
     pub fn start(engine: &Arc<Engine>, services: &Arc<Services>) -> Self {
-        let (stop, _) = watch::channel(false);
         let mut running = JoinSet::new();
         for registered in register() {
-            let backend = LotBackend::new(Arc::clone(engine), registered.route.kind)
-                .expect("the engine was started with the routes of this register");
-            let services = Arc::clone(services);
-            let handle = move |lot: Lot| {
-                let services = Arc::clone(&services);
-                async move {
-                    Ok::<Vec<Verdict>, BoxDynError>((registered.handler)(&lot, &services).await)
-                }
-            };
-            let worker = WorkerBuilder::new(registered.route.kind)
-                .backend(backend)
-                .catch_panic()
-                .concurrency(registered.lots_at_once)
-                .build(handle);
-            let mut stopped = stop.subscribe();
-            let signal = async move {
-                // An error means that nobody can ask for a stop any more: that is one too.
-                drop(stopped.wait_for(|stop| *stop).await);
-                Ok::<(), WorkerError>(())
-            };
-            let ended: Pin<Box<dyn Future<Output = Result<(), WorkerError>> + Send>> =
-                Box::pin(worker.run_until(signal));
+            let (engine, services) = (Arc::clone(engine), Arc::clone(services));
             running.spawn(async move {
-                if let Err(error) = ended.await {
-                    tracing::error!(%error, kind = registered.route.kind, "a worker ended");
+                while !engine.is_quiet() {
+                    if let Err(error) = work(&registered, &engine, &services).await {
+                        let kind = registered.route.kind;
+                        tracing::error!(%error, kind, "a worker ended; it is started again");
+                        sleep(PAUSE_BEFORE_RESTART).await;
+                    }
                 }
             });
         }
         Self {
             engine: Arc::clone(engine),
             running,
-            stop,
         }
     }
 
     /// Takes nothing new, lets running lots end until `drain` is over, hands the rest back, and ends.
     pub async fn stop(mut self, drain: Duration) {
+        let deadline = Instant::now() + drain;
         self.engine.quiet();
-        self.stop.send_replace(true);
         let ended = async { while self.running.join_next().await.is_some() {} };
-        if tokio::time::timeout(drain, ended).await.is_err() {
+        if timeout(drain, ended).await.is_err() {
             tracing::warn!("the drain timeout is over; running lots are handed back");
         }
-        // Dropped handlers settle their lots: what they sealed is retried, what they did not stays queued.
+        // Dropped handlers settle their lots: what they sealed is handed back, what they did not stays queued.
         self.running.shutdown().await;
-        self.engine.close().await;
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.engine.close(left.max(HAND_BACK_MIN)).await;
     }
+}
+
+/// Runs a worker until the engine is quiet and the running lots have ended.
+async fn work(
+    registered: &Registered,
+    engine: &Arc<Engine>,
+    services: &Arc<Services>,
+) -> Result<(), WorkerError> {
+    let kind = registered.route.kind;
+    let backend = LotBackend::new(Arc::clone(engine), kind)
+        .expect("the engine was started with the routes of this register");
+    let (handler, services) = (registered.handler, Arc::clone(services));
+    let handle = move |lot: Lot| {
+        let services = Arc::clone(&services);
+        async move {
+            let verdicts = tokio::select! {
+                verdicts = handler(&lot, &services) => verdicts,
+                () = lot.needless() => Vec::new(),
+                () = lot.overdue() => {
+                    tracing::warn!(kind, "a lot ran too long; what it did not decide is queued again");
+                    Vec::new()
+                }
+            };
+            Ok::<Vec<Verdict>, BoxDynError>(verdicts)
+        }
+    };
+    let worker = WorkerBuilder::new(kind)
+        .backend(backend)
+        .catch_panic()
+        .concurrency(registered.lots_at_once)
+        .build(handle);
+    let quieted = {
+        let engine = Arc::clone(engine);
+        async move {
+            engine.quieted().await;
+            Ok::<(), WorkerError>(())
+        }
+    };
+    let ended: Pin<Box<dyn Future<Output = Result<(), WorkerError>> + Send>> =
+        Box::pin(worker.run_until(quieted));
+    ended.await
 }

@@ -11,12 +11,7 @@ const OPERATOR_DELAY: Duration = Duration::from_secs(10);
 pub(crate) fn verdict(outcome: Outcome) -> Verdict {
     match outcome {
         Outcome::Accepted => Verdict::Delivered,
-        Outcome::Expired => Verdict::Bury(Reason {
-            code: "job.expired",
-            status: None,
-            detail: "its time was over before it could be delivered; enqueue it again if it still matters".into(),
-            pointer: None,
-        }),
+        Outcome::Expired => Verdict::Bury(Reason::expired()),
         Outcome::Failed(failure) => match failure.recovery {
             Recovery::Retry => Verdict::Retry(reason(failure)),
             Recovery::RetryAfter(delay) => Verdict::Snooze(delay),

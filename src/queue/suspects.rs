@@ -1,0 +1,139 @@
+//! Jobs that may kill the process that runs them.
+//!
+//! A job whose holder vanished is *watched*: each time it is about to run, a mark is set in Redis, which goes when the
+//! job is settled. Marks that are left tell how many processes died while they ran it; jobs that only waited in a dead
+//! process get none. With one mark it runs among other suspects and nothing else, from two on all alone; only a job
+//! that took [`DEATHS_ALONE_MAX`] processes down while it was alone is poison.
+
+use super::connection::Connection;
+use super::entry::{EntryId, QueuedJob};
+use super::settle::Reason;
+use klaviyo_jobs::Keys;
+use redis::RedisResult;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+/// Suspects with one mark that run together.
+const TOGETHER_MAX: usize = 100;
+/// With so many marks a job runs alone.
+const ALONE_FROM: u32 = 2;
+/// Processes that one job may take down while it is alone.
+pub(super) const DEATHS_ALONE_MAX: u32 = 3;
+/// How long suspects wait for everything else to end; then they let others pass.
+const ALONE_PATIENCE: Duration = Duration::from_secs(2);
+/// Marks outlive every lease and every restart by far.
+const MARKS_KEPT_S: i64 = 8 * 24 * 60 * 60;
+const ALL: u32 = 1 << 20;
+
+/// Whether a job has to be by itself.
+pub(super) fn is_suspect(job: &QueuedJob) -> bool {
+    job.marks.is_some_and(|marks| marks > 0)
+}
+
+/// How many suspects like this one may run together.
+pub(super) fn together(job: &QueuedJob) -> usize {
+    if job.marks.is_some_and(|marks| marks >= ALONE_FROM) {
+        1
+    } else {
+        TOGETHER_MAX
+    }
+}
+
+/// Why a job is given up, if it is.
+pub(super) fn poison(job: &QueuedJob) -> Option<Reason> {
+    let deaths = job.marks?.checked_sub(ALONE_FROM)?;
+    (deaths >= DEATHS_ALONE_MAX).then(|| Reason {
+        code: "poison",
+        status: None,
+        detail: format!(
+            "{deaths} processes ended while they ran this job and nothing else; look at their last log lines, and discard or edit the job"
+        )
+        .into(),
+        pointer: None,
+    })
+}
+
+/// Lets lots run beside each other, or suspects alone.
+#[derive(Debug)]
+pub(super) struct Isolation(Arc<Semaphore>);
+
+/// The right to run a lot.
+#[derive(Debug)]
+pub(crate) struct Access {
+    permit: OwnedSemaphorePermit,
+}
+
+impl Access {
+    pub(super) fn is_alone(&self) -> bool {
+        self.permit.num_permits() == ALL as usize
+    }
+}
+
+impl Isolation {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(ALL as usize)))
+    }
+
+    /// Waits until a lot may run; alone only if everything else ends soon.
+    pub(super) async fn enter(&self, alone: bool) -> Access {
+        const OPEN: &str = "this semaphore is never closed";
+        if alone {
+            let all = Arc::clone(&self.0).acquire_many_owned(ALL);
+            if let Ok(all) = timeout(ALONE_PATIENCE, all).await {
+                return Access {
+                    permit: all.expect(OPEN),
+                };
+            }
+        }
+        let permit = Arc::clone(&self.0).acquire_owned().await.expect(OPEN);
+        Access { permit }
+    }
+}
+
+/// The marks of an account.
+pub(crate) struct Marks<'a> {
+    pub(super) keys: &'a Keys,
+    /// The stream that the jobs are on.
+    pub(super) stream: &'a str,
+}
+
+impl Marks<'_> {
+    fn key(&self) -> String {
+        format!("{}:running-suspects", self.keys.base())
+    }
+
+    fn field(&self, id: EntryId) -> String {
+        format!("{}|{id}", self.stream)
+    }
+
+    /// Sets one more mark on each job.
+    pub(super) async fn add(&self, redis: &mut Connection, ids: &[EntryId]) -> RedisResult<()> {
+        let mut pipe = redis::pipe();
+        for id in ids {
+            pipe.hincr(self.key(), self.field(*id), 1).ignore();
+        }
+        pipe.expire(self.key(), MARKS_KEPT_S).ignore();
+        pipe.query_async(redis).await
+    }
+
+    /// Reads how many marks each job has.
+    pub(super) async fn read(
+        &self,
+        redis: &mut Connection,
+        ids: &[EntryId],
+    ) -> RedisResult<Vec<u32>> {
+        let fields: Vec<String> = ids.iter().map(|id| self.field(*id)).collect();
+        let mut call = redis::cmd("HMGET");
+        let marks: Vec<Option<u32>> = call.arg(self.key()).arg(fields).query_async(redis).await?;
+        Ok(marks.into_iter().map(Option::unwrap_or_default).collect())
+    }
+
+    /// Removes all marks of jobs that are settled.
+    pub(super) async fn clear(&self, redis: &mut Connection, ids: &[EntryId]) -> RedisResult<()> {
+        let fields: Vec<String> = ids.iter().map(|id| self.field(*id)).collect();
+        let mut call = redis::cmd("HDEL");
+        call.arg(self.key()).arg(fields).query_async(redis).await
+    }
+}
