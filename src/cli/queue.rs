@@ -97,7 +97,9 @@ fn list(queues: &[Overview]) {
             ];
             let mut row = vec![queue.queue.clone()];
             row.extend(counts.map(|count| count.to_string()));
-            row.push(format!("{} s", queue.oldest_ms / 1000));
+            row.push(roughly(queue.oldest_ms));
+            row.push(format!("{:.1}/s", queue.rate));
+            row.push(queue.drain_ms.map_or_else(|| "-".to_owned(), roughly));
             row.push(if queue.paused { "paused" } else { "" }.to_owned());
             row
         })
@@ -111,8 +113,32 @@ fn list(queues: &[Overview]) {
             "DEAD",
             "BACKFILL",
             "OLDEST",
+            "RATE",
+            "DRAINED IN",
             "",
         ],
         &rows,
     );
+}
+
+/// A duration in its largest unit that has at least two of them.
+fn roughly(ms: u64) -> String {
+    let seconds = ms.div_ceil(1_000);
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_short_enough_for_a_column() {
+        let texts = [0, 1, 119_000, 120_000, 7_200_000, 172_800_000].map(roughly);
+        assert_eq!(texts, ["0 s", "1 s", "119 s", "2 min", "2 h", "2 d"]);
+    }
 }

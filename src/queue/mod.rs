@@ -23,6 +23,7 @@ mod overview;
 pub(crate) mod pause;
 pub(crate) mod place;
 pub(crate) mod purge;
+mod rate;
 mod read;
 mod replayed;
 mod settle;

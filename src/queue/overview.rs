@@ -2,6 +2,7 @@
 
 use super::connection::Connection;
 use super::entry::EntryId;
+use super::rate::rate_key;
 use jiff::Timestamp;
 use klaviyo_jobs::keys::GROUP;
 use klaviyo_jobs::{Keys, Lane};
@@ -10,7 +11,7 @@ use serde::Serialize;
 use std::sync::LazyLock;
 
 /// The state of one queue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Overview {
     /// The account.
     pub account: String,
@@ -26,10 +27,14 @@ pub struct Overview {
     pub dead: u64,
     /// Jobs of the backfill lane that nobody has taken.
     pub backfill: u64,
-    /// How long ago the oldest job on the streams was written.
+    /// How long ago the first job of a stream was enqueued, by its first stream id.
     pub oldest_ms: u64,
     /// Whether an operator paused it.
     pub paused: bool,
+    /// Jobs that left it for good per second, within the last minute.
+    pub rate: f64,
+    /// How long what is on the streams takes at this rate; unknown while nothing leaves.
+    pub drain_ms: Option<u64>,
 }
 
 impl Overview {
@@ -39,7 +44,10 @@ impl Overview {
     }
 }
 
-/// Entries, entries that a consumer holds, and the oldest id of one lane.
+/// Delayed, dead, left within how many milliseconds, then the lanes.
+type Counts = (u64, u64, u64, u64, LaneCount, LaneCount, LaneCount);
+
+/// Entries, entries that a consumer holds, and the first stream id of the first entry of one lane.
 type LaneCount = (u64, u64, String);
 
 /// Counts the jobs of a queue at one moment, without reading them.
@@ -50,15 +58,16 @@ pub async fn overview(
     redis: &mut Connection,
     keys: &Keys,
     queue: &str,
+    paused: bool,
     now: Timestamp,
 ) -> RedisResult<Overview> {
     static OVERVIEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("overview.lua")));
     let mut call = OVERVIEW.key(keys.delayed(queue));
-    call.key(keys.dead(queue));
+    call.key(keys.dead(queue)).key(rate_key(keys, queue));
     for lane in Lane::ALL {
         call.key(keys.queue(queue, lane));
     }
-    let (delayed, dead, urgent, live, backfill): (u64, u64, LaneCount, LaneCount, LaneCount) =
+    let (delayed, dead, left, within_ms, urgent, live, backfill): Counts =
         call.arg(GROUP).invoke_async(redis).await?;
     let waiting = |lane: &LaneCount| lane.0.saturating_sub(lane.1);
     let age = |lane: &LaneCount| {
@@ -66,6 +75,8 @@ pub async fn overview(
         let age = written.map_or(0, |written| now.as_millisecond() - written.as_millisecond());
         u64::try_from(age).unwrap_or(0)
     };
+    let on_streams = urgent.0 + live.0 + backfill.0;
+    let rate = rate(left, within_ms);
     Ok(Overview {
         account: keys.account().to_owned(),
         queue: queue.to_owned(),
@@ -75,6 +86,43 @@ pub async fn overview(
         dead,
         backfill: waiting(&backfill),
         oldest_ms: age(&urgent).max(age(&live)).max(age(&backfill)),
-        paused: false,
+        paused,
+        rate,
+        drain_ms: drain_ms(on_streams, if paused { 0.0 } else { rate }),
     })
+}
+
+/// Jobs per second, to three digits.
+#[expect(clippy::cast_precision_loss, reason = "a rate is for people")]
+fn rate(jobs: u64, within_ms: u64) -> f64 {
+    // A bucket that began just now says little about a second.
+    let seconds = within_ms.max(1_000) as f64 / 1_000.0;
+    (jobs as f64 / seconds * 1_000.0).round() / 1_000.0
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a forecast is for people, and a float that is too large becomes the largest integer"
+)]
+fn drain_ms(jobs: u64, rate: f64) -> Option<u64> {
+    match (jobs, rate) {
+        (0, _) => Some(0),
+        (_, rate) if rate > 0.0 => Some((jobs as f64 / rate * 1_000.0) as u64),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_to_drain_is_unknown_while_nothing_leaves() {
+        assert_eq!(drain_ms(10, 0.0), None);
+        assert_eq!(drain_ms(0, 0.0), Some(0));
+        assert_eq!(drain_ms(10, rate(300, 60_000)), Some(2_000));
+        assert_eq!(drain_ms(u64::MAX, 0.001), Some(u64::MAX));
+    }
 }

@@ -7,6 +7,7 @@ use super::connection::Connection;
 use super::engine::Engine;
 use super::entry::{EntryId, QueuedJob};
 use super::observe::Fate;
+use super::rate::Rates;
 use super::read::create_groups;
 use jiff::Timestamp;
 use rand::Rng;
@@ -132,6 +133,7 @@ pub(crate) async fn settle_all(
     mut redis: Connection,
     mut inbox: mpsc::UnboundedReceiver<Settlement>,
 ) {
+    let mut rates = Rates::default();
     while let Some(settlement) = inbox.recv().await {
         while let Err(error) = settle(&engine, &mut redis, &settlement).await {
             // The reader may be waiting for just the room that settling would make.
@@ -144,6 +146,7 @@ pub(crate) async fn settle_all(
         }
         engine.tell_settled(&settlement);
         engine.release(&settlement);
+        rates.count(&engine, &mut redis, &settlement).await;
     }
 }
 

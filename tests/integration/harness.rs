@@ -139,6 +139,15 @@ impl Shop {
             .unwrap()
     }
 
+    /// Waits until some queue is as it should be.
+    pub(crate) async fn until(&mut self, what: &str, is: impl Fn(&Overview) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.queues().await.iter().any(&is) {
+            assert!(Instant::now() < deadline, "never came true: {what}");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Waits until nothing waits and nothing runs in any queue.
     pub(crate) async fn until_delivered(&mut self) {
         let deadline = Instant::now() + PATIENCE;

@@ -31,6 +31,45 @@ async fn a_queue_that_does_not_exist_is_refused_with_those_that_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_queue_shows_how_fast_it_empties_and_how_long_the_rest_takes() {
+    let mut shop = Shop::open().await;
+    let idle = queue(&shop, "event-tracking").await;
+    assert_eq!((&idle["rate"], &idle["drain_ms"]), (&json!(0.0), &json!(0)));
+    let mut daemon = shop.binary(&["run"]);
+    shop.add_all(EVENTS, (0..500).map(|number| order(&format!("o-{number}"))))
+        .await;
+    shop.until("a rate is shown", |queue| {
+        queue.queue == "event-tracking" && queue.rate > 0.0
+    })
+    .await;
+    daemon.kill().await.unwrap();
+    shop.add(EVENTS, &order("waits").to_string()).await;
+    let waiting = queue(&shop, "event-tracking").await;
+    assert!(waiting["rate"].as_f64().unwrap() > 0.0, "{waiting}");
+    assert!(waiting["drain_ms"].as_u64().unwrap() > 0, "{waiting}");
+    shop.command(&["queue", "pause", "event-tracking"]).await;
+    assert!(queue(&shop, "event-tracking").await["drain_ms"].is_null());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oldest_job_is_told_by_when_it_was_first_enqueued() {
+    let mut shop = Shop::open().await;
+    let hour_ago = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(1);
+    // As a promotion writes it.
+    let mut add = redis::cmd("XADD");
+    add.arg(EVENTS)
+        .arg("*")
+        .arg("job")
+        .arg(order("o-1").to_string());
+    add.arg("n").arg(3).arg("lane").arg("live");
+    add.arg("sid")
+        .arg(format!("{}-0", hour_ago.as_millisecond()));
+    add.query_async::<String>(&mut shop.redis).await.unwrap();
+    let oldest = queue(&shop, "event-tracking").await["oldest_ms"].clone();
+    assert!(oldest.as_u64().unwrap() >= 3_600_000, "{oldest}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_purge_deletes_what_waits_and_leaves_what_is_in_flight_and_what_is_dead() {
     let mut shop = Shop::open().await;
     shop.add_all(

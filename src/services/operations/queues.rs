@@ -56,9 +56,9 @@ impl Operations {
         let paused = paused(&mut self.redis, &self.keys).await?;
         let mut found = Vec::new();
         for queue in queues() {
-            let mut seen = overview(&mut self.redis, &self.keys, queue, Timestamp::now()).await?;
-            seen.paused = paused.contains_key(queue);
-            found.push(seen);
+            let is_paused = paused.contains_key(queue);
+            let now = Timestamp::now();
+            found.push(overview(&mut self.redis, &self.keys, queue, is_paused, now).await?);
         }
         Ok(found)
     }
