@@ -1,4 +1,4 @@
-use crate::harness::{EVENTS, Shop, until};
+use crate::harness::{EVENTS, Shop, signal, until};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,13 +28,6 @@ async fn a_stop_hands_back_what_is_not_delivered_and_exits_0() {
     let mut daemon = shop.binary(&["run"]);
     shop.add(EVENTS, r#"{"kind": "event.track", "id": "o-1", "data": {"metric": "M", "profile": {"external_id": "c"}}}"#).await;
     shop.until_delivered().await;
-    let pid = daemon.id().unwrap().to_string();
-    assert!(
-        std::process::Command::new("kill")
-            .args(["-TERM", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
+    signal(&daemon, "TERM");
     assert_eq!(daemon.wait().await.unwrap().code(), Some(0));
 }

@@ -61,6 +61,12 @@ impl Shop {
         }
     }
 
+    /// Sets a variable of the daemons that are started from now on.
+    pub(crate) fn set(&mut self, name: &'static str, value: &str) {
+        self.variables.retain(|(known, _)| *known != name);
+        self.variables.push((name, value.to_owned()));
+    }
+
     pub(crate) fn config(&self) -> Config {
         let variables = self
             .variables
@@ -182,6 +188,19 @@ impl Shop {
         let body = request.send().await.unwrap().bytes().await.unwrap();
         serde_json::from_slice::<Value>(&body).unwrap()["data"][0]["attributes"].clone()
     }
+}
+
+/// Sends a signal such as `TERM` to a process.
+pub(crate) fn signal(process: &Child, name: &str) {
+    let pid = process.id().unwrap().to_string();
+    let mut kill = std::process::Command::new("kill");
+    assert!(
+        kill.arg(format!("-{name}"))
+            .arg(pid)
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {

@@ -12,4 +12,5 @@ mod dead;
 mod delivery;
 mod harness;
 mod operate;
+mod recovery;
 mod store;
