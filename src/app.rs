@@ -4,7 +4,7 @@ use crate::config::{Account, Config};
 use crate::klaviyo::{Client, LocalBudget, Settings};
 use crate::queue::{BYTES_IN_FLIGHT_MAX, Engine, EngineConfig, Outbox, Redis};
 use crate::services::{Events, Profiles, Services};
-use crate::worker::{Gates, Workers, routes};
+use crate::worker::{Gates, Workers, routes_of};
 use anyhow::Context;
 use futures::future::join_all;
 use secrecy::ExposeSecret;
@@ -83,7 +83,11 @@ impl Delivering {
             lease: config.worker.lease,
             outlook: Some(Arc::new(Gates::new(Arc::clone(&client)))),
             retries: config.worker.retries.clone(),
-            ..EngineConfig::new(account.keys.clone(), consumer.to_owned(), routes())
+            ..EngineConfig::new(
+                account.keys.clone(),
+                consumer.to_owned(),
+                routes_of(config.worker.queues.as_deref()),
+            )
         };
         let engine = Engine::start(redis, engine).await?;
         let workers = Workers::start(&engine, &services);

@@ -69,7 +69,7 @@ enum Command {
     /// Look at queues, pause, resume and purge them
     Queue(queue::Arguments),
     /// Run the daemon
-    Run,
+    Run(run::Arguments),
     /// Print the JSON Schema of a kind, or list the kinds
     Schema(schema::Arguments),
     /// Run the local Klaviyo on its own
@@ -101,7 +101,7 @@ impl Cli {
             Command::Enqueue(arguments) => enqueue::run(&global, arguments).await,
             Command::Job(arguments) => job::run(&global, arguments).await,
             Command::Queue(arguments) => queue::run(&global, arguments).await,
-            Command::Run => run::run(&global).await,
+            Command::Run(arguments) => run::run(&global, &arguments).await,
             Command::Schema(arguments) => schema::run(&arguments),
             #[cfg(feature = "simulator")]
             Command::Simulate(arguments) => simulate::run(&arguments).await,

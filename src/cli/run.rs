@@ -3,11 +3,22 @@
 use super::Global;
 use crate::app::App;
 use crate::config::Need;
+use crate::services::operations::QueueName;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
-pub(super) async fn run(global: &Global) -> anyhow::Result<ExitCode> {
-    let config = global.load(Need::Key)?;
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Work on these queues only
+    #[arg(long, value_delimiter = ',', value_name = "QUEUE,…")]
+    queues: Option<Vec<QueueName>>,
+}
+
+pub(super) async fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let mut config = global.load(Need::Key)?;
+    if let Some(queues) = &arguments.queues {
+        config.worker.queues = Some(queues.iter().map(|queue| queue.as_str()).collect());
+    }
     let app = App::start(&config).await?;
     asked_to_stop().await?;
     tokio::select! {

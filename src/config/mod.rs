@@ -109,6 +109,8 @@ pub struct Worker {
     pub lease: Duration,
     /// From SIGTERM to exit.
     pub drain_timeout: Duration,
+    /// The queues this process works on; all without a choice.
+    pub queues: Option<Vec<&'static str>>,
     /// How often and how long a job is tried, by queue.
     pub retries: BTreeMap<&'static str, Retries>,
 }

@@ -199,6 +199,7 @@ impl Given {
             crash_on_id,
             lease,
             drain_timeout,
+            queues: None,
             retries,
         }
     }

@@ -249,6 +249,11 @@ impl Engine {
         live.map(|stream| stream.queue.as_str())
     }
 
+    /// Whether jobs of the kind are read here.
+    pub fn reads(&self, kind: &str) -> bool {
+        self.line(kind).is_some()
+    }
+
     pub(crate) fn line(&self, kind: &str) -> Option<usize> {
         let mut routes = self.config.routes.iter();
         routes.position(|route| route.kind == kind)

@@ -47,6 +47,12 @@ pub fn routes() -> Vec<Route> {
     register().into_iter().map(|it| it.route).collect()
 }
 
+/// The kinds of these queues; of all without a choice.
+pub fn routes_of(queues: Option<&[&str]>) -> Vec<Route> {
+    let chosen = |route: &Route| queues.is_none_or(|queues| queues.contains(&route.queue));
+    routes().into_iter().filter(chosen).collect()
+}
+
 fn job<J: Job + Run>() -> Registered {
     let route = Route {
         kind: J::KIND,

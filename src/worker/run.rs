@@ -25,10 +25,11 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts a worker for every registered kind.
+    /// Starts a worker for every registered kind that the engine reads.
     pub fn start(engine: &Arc<Engine>, services: &Arc<Services>) -> Self {
         let mut running = JoinSet::new();
-        for registered in register() {
+        let read = |it: &Registered| engine.reads(it.route.kind);
+        for registered in register().into_iter().filter(read) {
             let (engine, services) = (Arc::clone(engine), Arc::clone(services));
             running.spawn(async move {
                 while !engine.is_quiet() {
@@ -69,7 +70,7 @@ async fn work(
 ) -> Result<(), WorkerError> {
     let kind = registered.route.kind;
     let backend = LotBackend::new(Arc::clone(engine), kind)
-        .expect("the engine was started with the routes of this register");
+        .expect("only kinds that the engine reads have a worker");
     let (handler, services) = (registered.handler, Arc::clone(services));
     let handle = move |lot: Lot| {
         let services = Arc::clone(&services);

@@ -31,6 +31,49 @@ async fn a_queue_that_does_not_exist_is_refused_with_those_that_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_paused_queue_waits_while_the_others_go_on() {
+    let mut shop = Shop::open().await;
+    shop.command(&["queue", "pause", "event-tracking"]).await;
+    shop.add_all(EVENTS, (0..10).map(|number| order(&format!("o-{number}"))))
+        .await;
+    shop.add_all(
+        PROFILES,
+        (0..10).map(|number| profile(&format!("c-{number}"))),
+    )
+    .await;
+    let daemon = shop.daemon().await;
+    shop.until("the other queue is empty", |queue| {
+        queue.queue == "profile-sync" && queue.is_empty()
+    })
+    .await;
+    assert_eq!(queue(&shop, "event-tracking").await["ready"], 10);
+    assert_eq!(shop.klaviyo.stats().distinct_events, 0);
+    shop.command(&["queue", "resume", "event-tracking"]).await;
+    shop.until_delivered().await;
+    assert_eq!(shop.klaviyo.stats().distinct_events, 10);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_of_some_queues_leaves_the_others_alone() {
+    let mut shop = Shop::open().await;
+    shop.add(EVENTS, &order("o-1").to_string()).await;
+    shop.add(PROFILES, &profile("c-1").to_string()).await;
+    let _daemon = shop.binary(&["run", "--queues", "profile-sync"]);
+    shop.until("the chosen queue is empty", |queue| {
+        queue.queue == "profile-sync" && queue.is_empty()
+    })
+    .await;
+    assert_eq!(queue(&shop, "event-tracking").await["ready"], 1);
+    let _other = shop.binary(&["run", "--queues", "event-tracking,profile-sync"]);
+    shop.until_delivered().await;
+    assert_eq!(shop.klaviyo.stats().distinct_events, 1);
+    let (code, _, complaint) = shop.command(&["run", "--queues", "profile-sink"]).await;
+    assert_eq!(code, Some(2));
+    assert!(complaint.contains("profile-sync"), "{complaint}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_queue_shows_how_fast_it_empties_and_how_long_the_rest_takes() {
     let mut shop = Shop::open().await;
     let idle = queue(&shop, "event-tracking").await;
@@ -151,10 +194,11 @@ async fn a_purge_of_one_lane_leaves_the_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purge_leaves_the_follow_ups_of_imports_that_were_accepted() {
     let mut shop = Shop::open().await;
-    let jobs = (0..100).map(|number| {
-        json!({"kind": "profile.upsert", "data": {"profile": {"external_id": format!("c-{number}")}}})
-    });
-    shop.add_all(PROFILES, jobs).await;
+    shop.add_all(
+        PROFILES,
+        (0..100).map(|number| profile(&format!("c-{number}"))),
+    )
+    .await;
     let daemon = shop.daemon().await;
     let imported = || {
         let stats = shop.klaviyo.stats();
@@ -294,6 +338,10 @@ async fn a_payload_is_shown_only_where_it_is_asked_for() {
         let (_, said, _) = shop.command(&[&explain[..], &["--payload"]].concat()).await;
         assert!(said.contains("klqtest.dev"), "{said}");
     }
+}
+
+fn profile(external_id: &str) -> Value {
+    json!({"kind": "profile.upsert", "data": {"profile": {"external_id": external_id}}})
 }
 
 fn order(id: &str) -> Value {
