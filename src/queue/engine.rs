@@ -4,21 +4,18 @@
 //! waits stands in [`Line`]s, one for each kind.
 
 use super::connection::{Connection, Redis, Unreachable};
-use super::entry::{Entry, EntryId, QueuedJob};
+use super::entry::{EntryId, QueuedJob};
 use super::flight::Flight;
 use super::lines::Line;
-use super::lot::Sealed;
 use super::observe::Observer;
-use super::settle::{Reason, Retries, Settlement, Verdict, settle_all};
-use super::suspects::{self, Access, Isolation, Marks};
+use super::settle::{Retries, Settlement, Verdict, settle_all};
+use super::suspects::Isolation;
 use super::{delayed, leases, read};
-use jiff::Timestamp;
-use klaviyo_jobs::{Envelope, Invalid, Keys, Lane};
+use klaviyo_jobs::{Keys, Lane};
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::Context;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::task::TaskTracker;
@@ -26,8 +23,6 @@ use tokio_util::task::TaskTracker;
 /// Bytes of jobs that one process holds.
 pub const BYTES_IN_FLIGHT_MAX: usize = 64 << 20;
 const LEASE: Duration = Duration::from_secs(30);
-/// How long a lot that may leave waits for the reader.
-const FILL_MAX: Duration = Duration::from_millis(50);
 
 /// A kind and the queue on which it belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,26 +92,26 @@ pub(crate) struct Stream {
 /// The queues of one account, as one process works on them.
 #[derive(Debug)]
 pub struct Engine {
-    config: EngineConfig,
-    redis: Connection,
-    streams: Vec<Stream>,
+    pub(super) config: EngineConfig,
+    pub(super) redis: Connection,
+    pub(super) streams: Vec<Stream>,
     state: Mutex<State>,
-    paused: Mutex<HashSet<String>>,
+    pub(super) paused: Mutex<HashSet<String>>,
     settlements: mpsc::UnboundedSender<Settlement>,
-    isolation: Isolation,
+    pub(super) isolation: Isolation,
     pub(crate) has_room: Notify,
     settled: Notify,
     quiet: watch::Sender<bool>,
-    behind: AtomicBool,
-    arrived: Notify,
+    pub(super) behind: AtomicBool,
+    pub(super) arrived: Notify,
     closed: AtomicBool,
     tasks: TaskTracker,
 }
 
 #[derive(Debug)]
-struct State {
-    lines: Vec<Line>,
-    flight: Flight,
+pub(super) struct State {
+    pub(super) lines: Vec<Line>,
+    pub(super) flight: Flight,
 }
 
 impl Engine {
@@ -263,147 +258,8 @@ impl Engine {
         self.config.routes[line].queue
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder of this lock panics")
-    }
-
-    // ---- what may be read ----
-
-    pub(crate) fn set_paused(&self, paused: HashSet<String>) {
-        *self.paused.lock().expect("no holder of this lock panics") = paused;
-    }
-
-    /// Whether the queue is paused, or every kind on it has a shut gate.
-    pub(crate) fn is_shut(&self, queue: &str) -> bool {
-        let paused = self.paused.lock().expect("no holder of this lock panics");
-        if paused.contains(queue) {
-            return true;
-        }
-        drop(paused);
-        let Some(outlook) = &self.config.outlook else {
-            return false;
-        };
-        let mut kinds = self.config.routes.iter().filter(|it| it.queue == queue);
-        kinds.all(|route| outlook.is_shut(route.kind))
-    }
-
-    /// How many jobs may be read from the stream now.
-    pub(crate) fn room(&self, stream: usize) -> usize {
-        self.state().flight.room(stream)
-    }
-
-    // ---- lots ----
-
-    /// Opens a lot of the line if there is something to take and no other lot is open.
-    pub(crate) fn poll_open(&self, line: usize, context: &Context<'_>) -> bool {
-        self.state().lines[line].poll_open(context)
-    }
-
-    pub(crate) fn waiting(&self, line: usize) -> usize {
-        self.state().lines[line].waiting()
-    }
-
-    /// The last pass of reading left more in Redis than it could bring.
-    pub(crate) fn set_behind(&self, behind: bool) {
-        self.behind.store(behind, Ordering::SeqCst);
-        self.arrived.notify_waiters();
-    }
-
-    /// Waits until so many jobs wait in the line, or all there are.
-    pub(crate) async fn fill(&self, line: usize, jobs: usize) {
-        loop {
-            let arrived = self.arrived.notified();
-            if !self.behind.load(Ordering::SeqCst) || self.is_quiet() || self.waiting(line) >= jobs
-            {
-                return;
-            }
-            // The limit only bounds what a reader that is held up by Redis can cost.
-            if tokio::time::timeout(FILL_MAX, arrived).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Waits until a lot of the line may run.
-    pub(crate) async fn enter(&self, line: usize) -> Access {
-        let alone = self.state().lines[line].has_suspects();
-        self.isolation.enter(alone).await
-    }
-
-    /// Takes jobs for a lot; what lapsed meanwhile is let go.
-    pub(crate) fn seal(
-        &self,
-        line: usize,
-        access: Access,
-        jobs_max: usize,
-        bytes_max: usize,
-    ) -> Sealed {
-        let mut guard = self.state();
-        let State { lines, flight } = &mut *guard;
-        let (mut count, mut bytes) = (0, 0);
-        let taken = lines[line].take(&access, |job| {
-            if !flight.holds(job) {
-                return true;
-            }
-            let fits = count < jobs_max && (count == 0 || bytes + job.payload.len() <= bytes_max);
-            if fits {
-                count += 1;
-                bytes += job.payload.len();
-            }
-            fits
-        });
-        let (jobs, lapsed): (Vec<_>, Vec<_>) = taken.into_iter().partition(|job| flight.holds(job));
-        for job in &lapsed {
-            flight.remove(job);
-        }
-        lines[line].reopen();
-        drop(guard);
-        if !lapsed.is_empty() {
-            self.let_go();
-        }
-        Sealed {
-            jobs,
-            access,
-            since: Instant::now(),
-        }
-    }
-
-    /// Marks watched jobs before they run; see [`suspects`].
-    pub(crate) async fn mark(&self, jobs: &[QueuedJob]) {
-        for (index, stream) in self.streams.iter().enumerate() {
-            let watched = jobs.iter();
-            let watched = watched.filter(|job| job.stream == index && job.marks.is_some());
-            let ids: Vec<EntryId> = watched.map(|job| job.id).collect();
-            if ids.is_empty() {
-                continue;
-            }
-            let marks = self.marks(stream);
-            if let Err(error) = marks.add(&mut self.redis.clone(), &ids).await {
-                // Then a death while they run is not counted: the next one is.
-                self.redis.health().complain("mark suspects", &error);
-            }
-        }
-        self.crash_if_told(jobs);
-    }
-
-    pub(crate) fn marks<'a>(&'a self, stream: &'a Stream) -> Marks<'a> {
-        Marks {
-            keys: &self.config.keys,
-            stream: &stream.key,
-        }
-    }
-
-    fn crash_if_told(&self, jobs: &[QueuedJob]) {
-        let Some(told) = &self.config.crash_on_id else {
-            return;
-        };
-        let is_it = |job: &QueuedJob| {
-            let id = Envelope::parse(&job.payload).ok().and_then(|it| it.id);
-            id.is_some_and(|id| id == told.as_str())
-        };
-        if jobs.iter().any(is_it) {
-            std::process::abort();
-        }
     }
 
     /// The open lot of the line is gone without being sealed: the next may open.
@@ -418,8 +274,6 @@ impl Engine {
                 .expect("the engine settles as long as somebody holds it");
         }
     }
-
-    // ---- what is held ----
 
     pub(crate) fn holds(&self, job: &QueuedJob) -> bool {
         self.state().flight.holds(job)
@@ -447,74 +301,12 @@ impl Engine {
         self.let_go();
     }
 
-    fn let_go(&self) {
+    pub(super) fn let_go(&self) {
         self.has_room.notify_one();
         self.settled.notify_waiters();
     }
 
     fn in_flight(&self) -> usize {
         self.state().flight.count()
-    }
-
-    /// Takes in what was read from a stream: each job joins the line of its kind, nonsense goes to the dead letters.
-    pub(crate) fn accept(&self, stream: usize, entries: Vec<Entry>, asked: Instant) {
-        let now = Timestamp::now();
-        let mut settled = Vec::new();
-        let mut guard = self.state();
-        let State { lines, flight } = &mut *guard;
-        let bytes: usize = entries.iter().map(|entry| entry.job.payload.len()).sum();
-        flight.measured(stream, entries.len(), bytes);
-        for entry in entries {
-            let Entry {
-                mut job,
-                has_payload,
-            } = entry;
-            if !flight.add(&job, asked) {
-                continue;
-            }
-            let place = self.place(&job, has_payload, now);
-            job.kind = place.as_ref().ok().map(|it| self.config.routes[*it].kind);
-            match place {
-                // Nobody will open a lot any more: it goes back at once.
-                Ok(_) if self.is_quiet() => settled.push((job, Verdict::Snooze(Duration::ZERO))),
-                Ok(line) => lines[line].push(job),
-                Err(reason) => settled.push((job, Verdict::Bury(reason))),
-            }
-        }
-        lines.iter_mut().for_each(Line::wake);
-        drop(guard);
-        self.settle(settled);
-    }
-
-    /// The line a job joins, or why it goes to the dead letters.
-    fn place(&self, job: &QueuedJob, has_payload: bool, now: Timestamp) -> Result<usize, Reason> {
-        if let Some(poison) = suspects::poison(job) {
-            return Err(poison);
-        }
-        if !has_payload {
-            return Err(Reason::from(&Invalid::no_job_field()));
-        }
-        let envelope = Envelope::parse(&job.payload).map_err(|invalid| Reason::from(&invalid))?;
-        let line = self.line_of(job, &envelope.kind);
-        let line = line.map_err(|invalid| Reason::from(&invalid))?;
-        if envelope.expires_at.is_some_and(|expires| expires <= now) {
-            return Err(Reason::expired());
-        }
-        Ok(line)
-    }
-
-    fn line_of(&self, job: &QueuedJob, kind: &str) -> Result<usize, Invalid> {
-        let queue = &self.streams[job.stream].queue;
-        let mut routes = self.config.routes.iter();
-        let found = routes.position(|route| {
-            route.kind == kind && route.queue == *queue && (!route.internal || job.engine_wrote)
-        });
-        match found {
-            Some(line) => Ok(line),
-            None => Err(klaviyo_jobs::kind(kind)?
-                .on_queue(queue)
-                .err()
-                .unwrap_or_else(Invalid::no_job_field)),
-        }
     }
 }

@@ -15,6 +15,14 @@ pub(super) struct Line {
     waker: Option<Waker>,
 }
 
+/// Which of the jobs of a line are suspects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Suspects {
+    None,
+    Some,
+    Only,
+}
+
 impl Line {
     pub(super) fn push(&mut self, job: QueuedJob) {
         if suspects::is_suspect(&job) {
@@ -61,8 +69,14 @@ impl Line {
         }
     }
 
-    pub(super) fn has_suspects(&self) -> bool {
-        !self.suspects.is_empty()
+    pub(super) fn suspects(&self) -> Suspects {
+        if self.suspects.is_empty() {
+            Suspects::None
+        } else if self.lanes.iter().all(VecDeque::is_empty) {
+            Suspects::Only
+        } else {
+            Suspects::Some
+        }
     }
 
     /// Takes jobs in the order of their lanes while `fits` says so.

@@ -14,6 +14,7 @@ mod engine;
 mod entry;
 pub(crate) mod find;
 mod flight;
+mod intake;
 mod leases;
 mod lines;
 mod lot;
@@ -26,6 +27,7 @@ pub(crate) mod purge;
 mod rate;
 mod read;
 mod replayed;
+mod seal;
 mod settle;
 mod suspects;
 

@@ -10,8 +10,8 @@ use super::entry::{EntryId, QueuedJob};
 use super::settle::Reason;
 use klaviyo_jobs::Keys;
 use redis::RedisResult;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -23,6 +23,8 @@ const ALONE_FROM: u32 = 2;
 pub(super) const DEATHS_ALONE_MAX: u32 = 3;
 /// How long suspects wait for everything else to end; then they let others pass.
 const ALONE_PATIENCE: Duration = Duration::from_secs(2);
+/// After that they do not try again for a while: each try makes others wait.
+const ALONE_PAUSE: Duration = Duration::from_secs(20);
 /// Marks outlive every lease and every restart by far.
 const MARKS_KEPT_S: i64 = 8 * 24 * 60 * 60;
 const ALL: u32 = 1 << 20;
@@ -57,7 +59,10 @@ pub(super) fn poison(job: &QueuedJob) -> Option<Reason> {
 
 /// Lets lots run beside each other, or suspects alone.
 #[derive(Debug)]
-pub(super) struct Isolation(Arc<Semaphore>);
+pub(super) struct Isolation {
+    permits: Arc<Semaphore>,
+    alone_not_before: Mutex<Instant>,
+}
 
 /// The right to run a lot.
 #[derive(Debug)]
@@ -73,22 +78,33 @@ impl Access {
 
 impl Isolation {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(ALL as usize)))
+        Self {
+            permits: Arc::new(Semaphore::new(ALL as usize)),
+            alone_not_before: Mutex::new(Instant::now()),
+        }
     }
 
-    /// Waits until a lot may run; alone only if everything else ends soon.
-    pub(super) async fn enter(&self, alone: bool) -> Access {
-        const OPEN: &str = "this semaphore is never closed";
-        if alone {
-            let all = Arc::clone(&self.0).acquire_many_owned(ALL);
-            if let Ok(all) = timeout(ALONE_PATIENCE, all).await {
-                return Access {
-                    permit: all.expect(OPEN),
-                };
-            }
+    /// Waits until a lot may run beside others.
+    pub(super) async fn enter(&self) -> Access {
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        Access {
+            permit: permit.expect("this semaphore is never closed"),
         }
-        let permit = Arc::clone(&self.0).acquire_owned().await.expect(OPEN);
-        Access { permit }
+    }
+
+    /// Waits until everything else has ended, if that is soon.
+    pub(super) async fn enter_alone(&self) -> Option<Access> {
+        const LOCKED: &str = "nothing panics while it holds this lock";
+        if Instant::now() < *self.alone_not_before.lock().expect(LOCKED) {
+            return None;
+        }
+        let all = Arc::clone(&self.permits).acquire_many_owned(ALL);
+        if let Ok(all) = timeout(ALONE_PATIENCE, all).await {
+            let permit = all.expect("this semaphore is never closed");
+            return Some(Access { permit });
+        }
+        *self.alone_not_before.lock().expect(LOCKED) = Instant::now() + ALONE_PAUSE;
+        None
     }
 }
 
