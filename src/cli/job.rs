@@ -2,7 +2,7 @@
 
 use super::confirm::Confirmation;
 use super::{Global, output};
-use crate::services::operations::{Explanation, JobState, LocatedJob};
+use crate::services::operations::{Explanation, JOBS_AHEAD_MAX, JobState, LocatedJob};
 use clap::Subcommand;
 use output::Output;
 use std::process::ExitCode;
@@ -124,7 +124,7 @@ fn print(explanation: &Explanation) {
         }
     }
     for rest in &explanation.not_searched {
-        output::line(&format!("{:<10}  {rest}", "not read"));
+        output::line(&format!("{:<10}  {rest}", "not seen"));
     }
 }
 
@@ -157,7 +157,10 @@ fn facts(job: &LocatedJob) -> Vec<(&'static str, String)> {
 
 fn state(job: &LocatedJob) -> String {
     match job.state {
-        JobState::Ready => format!("ready, {} before it", job.ahead.unwrap_or(0)),
+        JobState::Ready => match job.ahead.unwrap_or(0) {
+            JOBS_AHEAD_MAX => format!("ready, at least {JOBS_AHEAD_MAX} before it in its lane"),
+            ahead => format!("ready, {ahead} before it in its lane"),
+        },
         JobState::InFlight => format!(
             "in flight: {} holds it, lease renewed {} ms ago, taken {} time(s)",
             job.consumer.as_deref().unwrap_or("-"),

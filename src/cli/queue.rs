@@ -52,7 +52,9 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
             }
         }
         Action::Pause { queue } => output::line(&if operations.pause(queue).await? {
-            format!("paused {queue}; what is in flight ends, nothing more is read")
+            format!(
+                "paused {queue}: within a second nothing more of it is read; what is in flight ends"
+            )
         } else {
             format!("{queue} was paused already")
         }),

@@ -12,8 +12,8 @@ use redis::{RedisResult, Script, Value};
 use std::sync::LazyLock;
 
 /// Entries of one stream or set that are looked at.
-pub(crate) const ENTRIES_MAX: usize = 100_000;
-const ENTRIES_PER_CALL: usize = 1_000;
+pub const ENTRIES_MAX: usize = 100_000;
+const ENTRIES_PER_CALL: usize = 500;
 const BYTES_PER_CALL: usize = 4 << 20;
 
 static FIND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("find.lua")));

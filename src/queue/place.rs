@@ -8,7 +8,7 @@ use redis::streams::StreamInfoGroupsReply;
 use redis::{RedisResult, Script, cmd};
 use std::sync::LazyLock;
 
-const ENTRIES_PER_CALL: usize = 1_000;
+const ENTRIES_PER_CALL: usize = 500;
 const BYTES_PER_CALL: usize = 4 << 20;
 
 /// The consumer that holds an entry.
@@ -72,5 +72,5 @@ pub(crate) async fn ahead(redis: &mut Connection, stream: &str, id: EntryId) -> 
         }
         from = format!("({last}");
     }
-    Ok(count)
+    Ok(count.min(ENTRIES_MAX))
 }

@@ -31,24 +31,25 @@ pub struct Purged {
     pub internal: u64,
 }
 
-/// Deletes what waits in a queue, or in one lane of it. Payloads that begin with one of the `internal` texts are kept.
+/// Deletes what waits in a queue, or in one lane of it, and counts it in `purged`, which is right also after an error.
+/// Payloads that begin with one of the `internal` texts are kept.
 pub(crate) async fn purge(
     redis: &mut Connection,
     keys: &Keys,
     queue: &str,
     lane: Option<Lane>,
     internal: &[String],
-) -> RedisResult<Purged> {
-    let mut purged = Purged::default();
+    purged: &mut Purged,
+) -> RedisResult<()> {
     // Delayed jobs first: one that comes due meanwhile is on the stream before that is looked at.
-    purge_delayed(redis, keys, queue, lane, internal, &mut purged).await?;
+    purge_delayed(redis, keys, queue, lane, internal, purged).await?;
     for lane in Lane::ALL
         .into_iter()
         .filter(|it| lane.is_none_or(|lane| lane == *it))
     {
-        purge_stream(redis, &keys.queue(queue, lane), keys, internal, &mut purged).await?;
+        purge_stream(redis, &keys.queue(queue, lane), keys, internal, purged).await?;
     }
-    Ok(purged)
+    Ok(())
 }
 
 async fn purge_delayed(

@@ -121,9 +121,9 @@ impl Operations {
     /// Redis' own.
     pub async fn cancel(&mut self, id: &str) -> RedisResult<Cancelled> {
         let search = self.search(id).await?;
-        let (mut cancelled, mut in_flight, mut places) = (0, 0, Vec::new());
+        let (mut cancelled, mut in_flight) = (0, 0);
         for Copy { queue, place } in search.copies {
-            let (done, place) = match place {
+            let (done, target) = match place {
                 Place::Ready(job) => {
                     let stream = self.keys.queue(queue, job.lane);
                     let done = cancel_ready(&mut self.redis, &self.keys, &stream, &job).await?;
@@ -133,23 +133,15 @@ impl Operations {
                     let done = cancel_delayed(&mut self.redis, &self.keys, queue, &job).await?;
                     (done, format!("{queue}:delayed"))
                 }
-                Place::InFlight(..) => {
-                    in_flight += 1;
-                    continue;
-                }
+                Place::InFlight(..) => (false, String::new()),
                 Place::Dead(_) => continue,
             };
             if done {
                 cancelled += 1;
-                places.push(place);
+                self.record("job.cancel", &target, 1, json!({})).await?;
             } else {
                 in_flight += 1;
             }
-        }
-        if cancelled > 0 {
-            let target = places.join(", ");
-            self.record("job.cancel", &target, cancelled, json!({}))
-                .await?;
         }
         Ok(Cancelled {
             cancelled,

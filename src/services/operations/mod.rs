@@ -6,6 +6,7 @@ mod queues;
 mod record;
 mod search;
 
+pub use crate::queue::find::ENTRIES_MAX as JOBS_AHEAD_MAX;
 pub use dead::DeadFilter;
 pub use jobs::{Cancelled, Explanation, JobState, LocatedJob};
 pub use queues::{Purged, QueueName, UnknownQueue};

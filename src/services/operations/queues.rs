@@ -97,10 +97,14 @@ impl Operations {
     pub async fn purge(&mut self, queue: QueueName, lane: Option<Lane>) -> RedisResult<Purged> {
         let internal = [FollowImport::begin()];
         let name = queue.as_str();
-        let purged = purge(&mut self.redis, &self.keys, name, lane, &internal).await?;
+        let mut purged = Purged::default();
+        let redis = &mut self.redis;
+        let done = purge(redis, &self.keys, name, lane, &internal, &mut purged).await;
+        // Also what a purge did before Redis went away.
         let touched = purged.ready + purged.delayed;
         let detail = json!({"lane": lane.map(Lane::as_str), "purged": purged});
         self.record("queue.purge", name, touched, detail).await?;
+        done?;
         Ok(purged)
     }
 }
