@@ -12,6 +12,11 @@ pub(super) struct Confirmation {
 }
 
 impl Confirmation {
+    /// Whether nobody will be asked, so that nothing need be counted for the question.
+    pub(super) fn is_given(self) -> bool {
+        self.yes
+    }
+
     /// Whether to go on with what the question says, such as "delete 3 dead jobs".
     ///
     /// # Errors

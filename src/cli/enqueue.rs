@@ -140,9 +140,12 @@ fn source(from: &str) -> anyhow::Result<Box<dyn BufRead>> {
     })
 }
 
-fn payload(data: &str) -> anyhow::Result<String> {
+/// Reads JSON that is given as itself, as @FILE, or as - for standard input.
+pub(super) fn payload(data: &str) -> anyhow::Result<String> {
     match data.strip_prefix('@') {
-        Some(path) => std::fs::read_to_string(path).context("failed to read the file of --data"),
+        Some(path) => {
+            std::fs::read_to_string(path).with_context(|| format!("failed to read {path}"))
+        }
         None if data == "-" => {
             let mut text = String::new();
             std::io::stdin()

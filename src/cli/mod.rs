@@ -145,6 +145,6 @@ impl Global {
             .connect()
             .await?;
         let keys = config.account(&self.account)?.keys.clone();
-        Ok(Operations::new(redis, keys))
+        Ok(Operations::new(redis, keys).with_retries(config.worker.retries))
     }
 }

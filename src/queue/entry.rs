@@ -22,6 +22,40 @@ impl EntryId {
     /// Before every entry.
     pub const ZERO: Self = Self { ms: 0, seq: 0 };
 
+    /// After every entry.
+    pub const LAST: Self = Self {
+        ms: u64::MAX,
+        seq: u64::MAX,
+    };
+
+    /// Returns the first place of a millisecond.
+    pub fn first_at(time: Timestamp) -> Self {
+        Self {
+            ms: u64::try_from(time.as_millisecond()).unwrap_or(0),
+            seq: 0,
+        }
+    }
+
+    /// Returns the last place of a millisecond.
+    pub fn last_at(time: Timestamp) -> Self {
+        Self {
+            seq: u64::MAX,
+            ..Self::first_at(time)
+        }
+    }
+
+    /// Returns the place right after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        match self.seq.checked_add(1) {
+            Some(seq) => Self { seq, ..self },
+            None => Self {
+                ms: self.ms.saturating_add(1),
+                seq: 0,
+            },
+        }
+    }
+
     /// Reads `1700000000000-0`.
     pub fn parse(text: &str) -> Option<Self> {
         let (ms, seq) = text.split_once('-')?;

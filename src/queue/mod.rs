@@ -34,13 +34,16 @@ mod suspects;
 pub use actions::{OperatorAction, forget_actions, record_action, recorded_actions};
 pub use backend::LotBackend;
 pub use connection::{BadAddress, Connection, Health, Redis, Unreachable};
-pub use dead::{DeadJob, dead_jobs};
+pub use dead::{
+    DeadJob, DeadRange, MoveBack, Payload, dead_job, dead_page, discard_dead, edit_dead,
+    newest_dead, replay_dead,
+};
 pub use engine::{BYTES_IN_FLIGHT_MAX, Engine, EngineConfig, Outlook, Route};
 pub use entry::{EntryId, QueuedJob};
 pub use lot::Lot;
 pub use observe::{Fate, Observer, Settled};
 pub use outbox::{Outbox, Place};
 pub use overview::{Overview, overview};
-pub use redis::RedisResult;
+pub use redis::{RedisError, RedisResult};
 pub use replayed::Replayed;
 pub use settle::{Reason, Retries, Verdict};

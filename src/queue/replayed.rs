@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use std::fmt;
 
 const MARK: char = '+';
-const WITHOUT_FLOWS: &str = "noflow";
+/// Ends the mark of a job whose events start no flows.
+pub(crate) const WITHOUT_FLOWS_MARK: &str = ".noflow";
 
 /// What the last replay said about a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +31,7 @@ impl Replayed {
         Some(Self {
             times,
             at,
-            without_flows: parts.any(|part| part == WITHOUT_FLOWS),
+            without_flows: text.ends_with(WITHOUT_FLOWS_MARK),
         })
     }
 }
@@ -44,7 +45,7 @@ impl fmt::Display for Replayed {
         } = self;
         write!(formatter, "{MARK}{times}.{}", at.as_millisecond())?;
         if *without_flows {
-            write!(formatter, ".{WITHOUT_FLOWS}")?;
+            formatter.write_str(WITHOUT_FLOWS_MARK)?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use klaviyo_jobs::{Envelope, Invalid, Lane, UpsertProfile, decode};
+use klaviyo_jobs::{Envelope, Invalid, Job, Lane, UpsertProfile, decode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -21,6 +21,8 @@ pub struct FollowImport;
 impl FollowImport {
     /// The wire name.
     pub const KIND: &'static str = "profile.import.follow";
+    /// The queue it travels on.
+    pub const QUEUE: &'static str = UpsertProfile::QUEUE;
 
     /// How every such job begins: so it is recognized where payloads are not parsed.
     pub(crate) fn begin() -> String {

@@ -36,7 +36,7 @@ pub(crate) struct Registered {
 pub(crate) fn register() -> Vec<Registered> {
     vec![
         job::<PlaceOrder>(),
-        internal::<FollowImport>(FollowImport::KIND, UpsertProfile::QUEUE),
+        internal::<FollowImport>(FollowImport::KIND, FollowImport::QUEUE),
         job::<UpsertProfile>(),
         job::<TrackEvent>(),
     ]

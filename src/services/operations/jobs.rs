@@ -5,7 +5,7 @@ use super::search::{Copy, Place, Search, Searched};
 use crate::queue::cancel::{cancel_delayed, cancel_ready};
 use crate::queue::pause::paused;
 use crate::queue::place::ahead;
-use crate::queue::{DeadJob, EntryId, QueuedJob, RedisResult, dead_jobs};
+use crate::queue::{EntryId, QueuedJob, RedisResult, dead_job};
 use jiff::Timestamp;
 use klaviyo_jobs::Envelope;
 use serde::Serialize;
@@ -206,7 +206,7 @@ impl Operations {
                 }
             }
             Place::Dead(job) => {
-                let dead = self.dead_letter(queue, job.id).await?;
+                let dead = dead_job(&mut self.redis, &self.keys, queue, job.id).await?;
                 LocatedJob {
                     died_at: Some(job.id.time()),
                     code: dead.as_ref().map(|it| it.code.clone()),
@@ -220,20 +220,6 @@ impl Operations {
                 }
             }
         })
-    }
-
-    async fn dead_letter(&mut self, queue: &str, id: EntryId) -> RedisResult<Option<DeadJob>> {
-        let before = match id {
-            EntryId { ms, seq: 0 } => EntryId {
-                ms: ms.saturating_sub(1),
-                seq: u64::MAX,
-            },
-            EntryId { ms, seq } => EntryId { ms, seq: seq - 1 },
-        };
-        let after = before.to_string();
-        let found = dead_jobs(&mut self.redis, &self.keys, queue, Some(&after), 1).await?;
-        let text = id.to_string();
-        Ok(found.into_iter().find(|dead| dead.entry == text))
     }
 }
 

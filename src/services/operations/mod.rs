@@ -4,28 +4,50 @@ mod dead;
 mod jobs;
 mod queues;
 mod record;
+pub mod remedies;
 mod search;
 
 pub use crate::queue::find::ENTRIES_MAX as JOBS_AHEAD_MAX;
-pub use dead::DeadFilter;
+pub use dead::{
+    DeadEdit, DeadError, DeadFilter, DeadGroup, DeadSelection, DeadWalk, Discarded, Flows,
+    REPLAYS_MAX, Replay, ReplayReport,
+};
 pub use jobs::{Cancelled, Explanation, JobState, LocatedJob};
 pub use queues::{Purged, QueueName, UnknownQueue};
 pub use search::Searched;
 
-use crate::queue::Connection;
+use crate::queue::{Connection, Retries};
 use klaviyo_jobs::{Keys, kinds};
+use std::collections::BTreeMap;
 
 /// Looks at the queues of one account.
 #[derive(Clone, Debug)]
 pub struct Operations {
     redis: Connection,
     keys: Keys,
+    retries: BTreeMap<&'static str, Retries>,
 }
 
 impl Operations {
     /// Creates the operations of an account.
     pub fn new(redis: Connection, keys: Keys) -> Self {
-        Self { redis, keys }
+        Self {
+            redis,
+            keys,
+            retries: BTreeMap::new(),
+        }
+    }
+
+    /// Says how often and how long jobs are tried where it is not as usual.
+    #[must_use]
+    pub fn with_retries(mut self, retries: BTreeMap<&'static str, Retries>) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    fn retries(&self, queue: &str) -> Retries {
+        let configured = self.retries.get(queue).copied();
+        configured.unwrap_or_else(|| Retries::of_queue(queue))
     }
 }
 

@@ -1,0 +1,76 @@
+//! `dlq`: dead jobs, one file per action.
+
+mod discard;
+mod edit;
+mod editor;
+mod export;
+mod list;
+mod replay;
+mod select;
+mod show;
+mod stats;
+
+use super::{Global, confirm, enqueue, output};
+use clap::Subcommand;
+use std::process::ExitCode;
+use tokio_util::sync::CancellationToken;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Print dead jobs, oldest first within a queue
+    List(list::Arguments),
+    /// Print how many died of what, and what to do
+    Stats(stats::Arguments),
+    /// Print everything known about one dead job
+    Show(show::Arguments),
+    /// Send dead jobs again
+    Replay(replay::Arguments),
+    /// Correct a dead job
+    Edit(edit::Arguments),
+    /// Delete dead jobs for good
+    Discard(discard::Arguments),
+    /// Write dead jobs to a file, one a line
+    Export(export::Arguments),
+}
+
+pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.action {
+        Action::List(arguments) => list::run(global, arguments).await,
+        Action::Stats(arguments) => stats::run(global, &arguments).await,
+        Action::Show(arguments) => show::run(global, &arguments).await,
+        Action::Replay(arguments) => replay::run(global, arguments).await,
+        Action::Edit(arguments) => edit::run(global, arguments).await,
+        Action::Discard(arguments) => discard::run(global, arguments).await,
+        Action::Export(arguments) => export::run(global, arguments).await,
+    }
+}
+
+/// Waits for what can be stopped, and stops it at Ctrl-C: it ends after the jobs at hand, and puts them on record.
+async fn or_interrupted<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        done = &mut work => done,
+        interrupted = tokio::signal::ctrl_c() => {
+            if interrupted.is_ok() {
+                stop.cancel();
+                output::complain("interrupted; the rest is left as it is");
+            }
+            work.await
+        }
+    }
+}
+
+/// An interrupted command did not do all of its work.
+fn exit_code(stop: &CancellationToken) -> ExitCode {
+    if stop.is_cancelled() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
