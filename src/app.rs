@@ -1,13 +1,16 @@
 //! Joins the parts, in the order in which they need one another; and takes them apart again.
 
 use crate::config::{Account, Config};
+use crate::edge::{Edge, Prepared, Shown, check_redis};
 use crate::klaviyo::{Client, LocalBudget, Settings};
 use crate::queue::{BYTES_IN_FLIGHT_MAX, Engine, EngineConfig, Outbox, Redis};
 use crate::services::{Events, Profiles, Services};
-use crate::worker::{Gates, Workers, routes_of};
+use crate::telemetry::{AccountMeters, Telemetry};
+use crate::worker::{Gates, Workers, routes, routes_of};
 use anyhow::Context;
 use futures::future::join_all;
 use secrecy::ExposeSecret;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +18,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct App {
     accounts: Vec<Delivering>,
+    edge: Edge,
     drain_timeout: Duration,
 }
 
@@ -22,6 +26,7 @@ pub struct App {
 #[derive(Debug)]
 struct Delivering {
     client: Arc<Client>,
+    meters: Arc<AccountMeters>,
     workers: Workers,
 }
 
@@ -29,16 +34,29 @@ impl App {
     /// Starts everything.
     ///
     /// # Errors
-    /// [`crate::queue::Unreachable`] in the chain if Redis does not answer.
+    /// [`crate::queue::Unreachable`] in the chain if Redis does not answer, [`crate::http::CannotListen`] if the
+    /// address is taken, [`crate::edge::Refused`] if Redis would throw jobs away.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
+        let prepared = Prepared::new(config).await?;
         let redis = Redis::at(config.redis_url.expose_secret())?;
+        check_redis(config, &redis).await?;
         let consumer = format!("{}-{:016x}", std::process::id(), rand::random::<u64>());
         let mut accounts = Vec::new();
         for account in &config.accounts {
-            accounts.push(Delivering::start(config, account, &redis, &consumer).await?);
+            let telemetry = &prepared.telemetry;
+            accounts.push(Delivering::start(config, account, &redis, &consumer, telemetry).await?);
         }
+        let shown = config.accounts.iter().zip(&accounts);
+        let shown = shown.map(|(account, delivering)| Shown {
+            keys: account.keys.clone(),
+            client: Arc::clone(&delivering.client),
+            meters: Arc::clone(&delivering.meters),
+            revision: account.klaviyo.revision.clone(),
+        });
+        let edge = prepared.open(config, &redis, shown.collect()).await?;
         Ok(Self {
             accounts,
+            edge,
             drain_timeout: config.worker.drain_timeout,
         })
     }
@@ -48,10 +66,17 @@ impl App {
         self.accounts.iter().map(|account| &account.client)
     }
 
-    /// Stops: takes nothing new, finishes or hands back what runs.
+    /// Where HTTP is answered, if it is.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.edge.address()
+    }
+
+    /// Stops: takes nothing new, finishes or hands back what runs; health is answered to the end.
     pub async fn stop(self) {
+        self.edge.stopping();
         let stops = self.accounts.into_iter();
         join_all(stops.map(|account| account.workers.stop(self.drain_timeout))).await;
+        self.edge.close().await;
         tracing::info!("stopped; what was not delivered is back on the queue");
     }
 }
@@ -62,6 +87,7 @@ impl Delivering {
         account: &Account,
         redis: &Redis,
         consumer: &str,
+        telemetry: &Telemetry,
     ) -> anyhow::Result<Self> {
         let klaviyo = &account.klaviyo;
         let key = klaviyo
@@ -72,7 +98,9 @@ impl Delivering {
         let mut settings = Settings::new(klaviyo.base_url.clone(), key);
         settings.revision.clone_from(&klaviyo.revision);
         let budget = LocalBudget::with_reserve(klaviyo.limits, klaviyo.reserve);
-        let client = Arc::new(Client::new(settings, Arc::new(budget))?);
+        let meters = telemetry.account(account.keys.account(), &routes());
+        let client = Client::new(settings, Arc::new(budget))?;
+        let client = Arc::new(client.with_observer(Arc::<AccountMeters>::clone(&meters)));
         let services = Arc::new(Services {
             events: Events::new(Arc::clone(&client)),
             profiles: Profiles::new(Arc::clone(&client), outbox, klaviyo.import_poll_first),
@@ -81,6 +109,7 @@ impl Delivering {
             bytes_in_flight_max: BYTES_IN_FLIGHT_MAX / config.accounts.len().max(1),
             crash_on_id: config.worker.crash_on_id.clone(),
             lease: config.worker.lease,
+            observer: Some(Arc::<AccountMeters>::clone(&meters)),
             outlook: Some(Arc::new(Gates::new(Arc::clone(&client)))),
             retries: config.worker.retries.clone(),
             ..EngineConfig::new(
@@ -92,6 +121,10 @@ impl Delivering {
         let engine = Engine::start(redis, engine).await?;
         let workers = Workers::start(&engine, &services);
         tracing::info!(account = account.keys.account(), revision = %klaviyo.revision, "delivering");
-        Ok(Self { client, workers })
+        Ok(Self {
+            client,
+            meters,
+            workers,
+        })
     }
 }

@@ -3,6 +3,8 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod edge;
+pub mod http;
 pub mod klaviyo;
 pub mod private_redis;
 pub mod queue;

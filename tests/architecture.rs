@@ -12,6 +12,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "app",
             "config",
+            "edge",
             "private_redis",
             "queue",
             "services",
@@ -20,10 +21,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("config", &["klaviyo", "queue"]),
+    ("http", &["config", "services", "telemetry"]),
     ("klaviyo", &[]),
     ("queue", &[]),
     ("services", &["klaviyo", "queue", "store"]),
     ("store", &[]),
+    ("telemetry", &["config", "klaviyo", "queue", "services"]),
     ("worker", &["klaviyo", "queue", "services"]),
 ];
 
@@ -31,9 +34,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const HOME: &[(&str, &[&str])] = &[
     ("apalis", &["queue", "worker"]),
     ("apalis_core", &["queue", "worker"]),
+    ("axum", &["http"]),
     ("clap", &["cli"]),
     ("failsafe", &["klaviyo"]),
     ("governor", &["klaviyo"]),
+    ("hyper", &["http"]),
+    ("hyper_util", &["http"]),
+    ("metrics", &["telemetry"]),
+    ("metrics_exporter_prometheus", &["telemetry"]),
     ("redis", &["queue"]),
     ("reqwest", &["klaviyo"]),
     ("sqlx", &["store"]),

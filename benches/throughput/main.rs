@@ -104,6 +104,7 @@ fn command(lap: Lap, redis: &str, sink: &str, folder: &TempDir) -> anyhow::Resul
             let mut command = Command::new(env!("CARGO_BIN_EXE_klaviyod"));
             command.arg("run").env_clear().envs([
                 ("KLAVIYOD_REDIS_URL", redis),
+                ("KLAVIYOD_HTTP_LISTEN", "127.0.0.1:0"),
                 ("KLAVIYO_PRIVATE_KEY", "pk_bench"),
                 ("KLAVIYOD_KLAVIYO_BASE_URL", sink),
                 ("KLAVIYOD_KLAVIYO__LIMITS", "off"),

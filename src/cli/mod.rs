@@ -5,6 +5,7 @@ mod confirm;
 #[cfg(feature = "simulator")]
 mod dev;
 mod dlq;
+mod doctor;
 mod enqueue;
 mod job;
 mod output;
@@ -62,6 +63,8 @@ enum Command {
     Dev(dev::Arguments),
     /// Look at dead jobs
     Dlq(dlq::Arguments),
+    /// Check Redis, database, key, revision and clocks; exits 1 with what to do
+    Doctor,
     /// Enqueue one job, or many from NDJSON
     Enqueue(enqueue::Arguments),
     /// Explain or cancel one job
@@ -98,6 +101,7 @@ impl Cli {
             #[cfg(feature = "simulator")]
             Command::Dev(arguments) => dev::run(&global, arguments).await,
             Command::Dlq(arguments) => dlq::run(&global, arguments).await,
+            Command::Doctor => doctor::run(&global).await,
             Command::Enqueue(arguments) => enqueue::run(&global, arguments).await,
             Command::Job(arguments) => job::run(&global, arguments).await,
             Command::Queue(arguments) => queue::run(&global, arguments).await,

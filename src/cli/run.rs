@@ -9,6 +9,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
+    /// Answer no health and no metrics over HTTP
+    #[arg(long)]
+    no_http: bool,
+    /// Run no schedules; this version has none yet
+    #[arg(long)]
+    no_scheduler: bool,
     /// Work on these queues only
     #[arg(long, value_delimiter = ',', value_name = "QUEUE,…")]
     queues: Option<Vec<QueueName>>,
@@ -16,6 +22,10 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut config = global.load(Need::Key)?;
+    config.http.serve = !arguments.no_http;
+    if arguments.no_scheduler {
+        tracing::debug!("--no-scheduler changes nothing: this version has no schedules");
+    }
     if let Some(queues) = &arguments.queues {
         config.worker.queues = Some(queues.iter().map(|queue| queue.as_str()).collect());
     }

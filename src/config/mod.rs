@@ -61,9 +61,21 @@ pub enum Environment {
     Production,
 }
 
+impl fmt::Display for Environment {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Development => "development",
+            Self::Staging => "staging",
+            Self::Production => "production",
+        })
+    }
+}
+
 /// The HTTP surface.
 #[derive(Clone, Debug)]
 pub struct Http {
+    /// Whether there is one; `--no-http` switches it off.
+    pub serve: bool,
     /// Where it listens.
     pub listen: SocketAddr,
     /// Who may read; without it only this machine is listened to.

@@ -155,6 +155,7 @@ impl Given {
             self.mistake("`http.listen` is not on this machine only; set KLAVIYOD_READ_TOKEN or KLAVIYOD_ADMIN_TOKEN, or listen on 127.0.0.1".to_owned());
         }
         Some(Http {
+            serve: true,
             listen,
             read_token,
             admin_token,

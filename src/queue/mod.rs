@@ -28,6 +28,7 @@ mod rate;
 mod read;
 mod replayed;
 mod seal;
+mod server;
 mod settle;
 mod suspects;
 
@@ -46,4 +47,5 @@ pub use outbox::{Outbox, Place};
 pub use overview::{Overview, overview};
 pub use redis::{RedisError, RedisResult};
 pub use replayed::Replayed;
+pub use server::{Replica, Server, replicas};
 pub use settle::{Reason, Retries, Verdict};

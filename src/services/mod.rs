@@ -5,6 +5,7 @@
 mod bulk;
 mod events;
 mod follow_up;
+pub mod health;
 mod merge;
 pub mod operations;
 mod outcome;

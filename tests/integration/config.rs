@@ -30,6 +30,7 @@ fn a_wrong_configuration_ends_with_all_mistakes_one_line_each_and_exit_code_2() 
 fn a_redis_that_cannot_be_reached_ends_with_exit_code_3() {
     let variables = [
         ("KLAVIYOD_REDIS_URL", "redis://127.0.0.1:1"),
+        ("KLAVIYOD_HTTP_LISTEN", "127.0.0.1:0"),
         ("KLAVIYO_PRIVATE_KEY", "pk_test"),
     ];
     let (code, complaints) = klaviyod(&["run"], &variables);

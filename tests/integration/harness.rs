@@ -48,6 +48,7 @@ impl Shop {
             ("KLAVIYOD_KLAVIYO__IMPORT_POLL_FIRST", "300ms".to_owned()),
             ("KLAVIYOD_KLAVIYO__LIMITS", "off".to_owned()),
             ("KLAVIYOD_LEASE", "2s".to_owned()),
+            ("KLAVIYOD_HTTP_LISTEN", "127.0.0.1:0".to_owned()),
         ];
         let redis = Redis::at(&server.url()).unwrap().connect().await.unwrap();
         let operations = Operations::new(redis.clone(), klaviyo_jobs::Keys::default());

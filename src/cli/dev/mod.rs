@@ -81,6 +81,11 @@ async fn with_redis(
         "local Klaviyo   {}  (/sim/stats counts what arrives)",
         simulator.base_url()
     ));
+    if let Some(address) = app.http_address() {
+        output::line(&format!(
+            "health, metrics http://{address}/health/ready  /health/klaviyo  /metrics"
+        ));
+    }
     let connection = Redis::at(config.redis_url.expose_secret())?
         .connect()
         .await?;
@@ -132,6 +137,8 @@ fn config(global: &Global, redis: &PrivateRedis, simulator: &Simulator) -> anyho
         ("KLAVIYOD_KLAVIYO_BASE_URL", simulator.base_url()),
         // The local Klaviyo finishes an import within a second.
         ("KLAVIYOD_KLAVIYO__IMPORT_POLL_FIRST", "1500ms".to_owned()),
+        // Any free port: several of these may run beside each other and beside a daemon.
+        ("KLAVIYOD_HTTP_LISTEN", "127.0.0.1:0".to_owned()),
         ("KLAVIYOD_LOG", "error".to_owned()),
     ];
     let given = Given::read(

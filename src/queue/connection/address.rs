@@ -76,6 +76,25 @@ impl Address {
             }
         }
     }
+
+    /// The same login and the same TLS at another server.
+    pub(super) async fn beside(&self, host: &str, port: u16) -> RedisResult<Self> {
+        let info = self.resolve().await?.get_connection_info().clone();
+        let address = match info.addr() {
+            ConnectionAddr::TcpTls {
+                insecure,
+                tls_params,
+                ..
+            } => ConnectionAddr::TcpTls {
+                host: host.to_owned(),
+                port,
+                insecure: *insecure,
+                tls_params: tls_params.clone(),
+            },
+            _ => ConnectionAddr::Tcp(host.to_owned(), port),
+        };
+        Client::open(info.set_addr(address)).map(Self::Server)
+    }
 }
 
 impl Sentinels {

@@ -88,6 +88,14 @@ impl Redis {
         })))
     }
 
+    /// Another server with the same login: a replica, to ask how it is.
+    pub(crate) async fn beside(&self, host: &str, port: u16) -> RedisResult<Self> {
+        Ok(Self {
+            address: self.address.beside(host, port).await?,
+            health: Arc::default(),
+        })
+    }
+
     /// What is known about it, without asking.
     pub fn health(&self) -> &Arc<Health> {
         &self.health

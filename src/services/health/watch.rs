@@ -1,0 +1,54 @@
+//! The health of a running daemon, for whoever asks from outside.
+
+use super::{Part, RedisWatch, Report, klaviyo, ready_redis};
+use crate::klaviyo::Client;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What a running daemon can say about itself.
+#[derive(Debug)]
+pub struct Watch {
+    redis: RedisWatch,
+    accounts: Vec<(String, Arc<Client>)>,
+    stopping: AtomicBool,
+}
+
+impl Watch {
+    /// Creates the watch over Redis and the clients of the accounts.
+    pub fn new(redis: RedisWatch, accounts: Vec<(String, Arc<Client>)>) -> Self {
+        Self {
+            redis,
+            accounts,
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on it is not ready any more.
+    pub fn stopping(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it does its work. Klaviyo's health is no part of it: another replica would have the same Klaviyo.
+    pub async fn ready(&self) -> Report {
+        let mut parts = Vec::new();
+        if self.stopping.load(Ordering::SeqCst) {
+            parts.push(Part::bad(
+                "daemon",
+                "stopping: it takes nothing new and finishes what runs",
+                "wait for it to end; what it did not deliver stays on the queue",
+            ));
+        }
+        parts.extend(ready_redis(&self.redis.look().await));
+        Report::of(parts)
+    }
+
+    /// How Klaviyo is towards every account.
+    pub fn klaviyo(&self) -> Report {
+        let accounts = self.accounts.iter();
+        Report::of(
+            accounts
+                .flat_map(|(account, client)| klaviyo(account, client))
+                .collect(),
+        )
+    }
+}
