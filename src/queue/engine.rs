@@ -120,6 +120,22 @@ impl Engine {
     /// # Errors
     /// [`Unreachable`] if Redis does not answer.
     pub async fn start(redis: &Redis, config: EngineConfig) -> Result<Arc<Self>, Unreachable> {
+        // A blocked command occupies its connection, so the doorbell has one of its own.
+        let (doorbell, commands) = (redis.connect().await?, redis.connect().await?);
+        let (engine, inbox) = Self::idle(commands.clone(), config);
+        let tasks = &engine.tasks;
+        tasks.spawn(read::read(Arc::clone(&engine), doorbell, commands.clone()));
+        tasks.spawn(settle_all(Arc::clone(&engine), commands.clone(), inbox));
+        tasks.spawn(leases::keep(Arc::clone(&engine), commands.clone()));
+        tasks.spawn(delayed::promote(Arc::clone(&engine), commands));
+        Ok(engine)
+    }
+
+    /// Creates an engine without tasks, and what would be settled.
+    pub(super) fn idle(
+        redis: Connection,
+        config: EngineConfig,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Settlement>) {
         let mut queues: Vec<&str> = config.routes.iter().map(|route| route.queue).collect();
         queues.sort_unstable();
         queues.dedup();
@@ -140,11 +156,9 @@ impl Engine {
             flight: Flight::new(lanes, config.lease, bytes_per_queue),
         };
         let (settlements, inbox) = mpsc::unbounded_channel();
-        // A blocked command occupies its connection, so the doorbell has one of its own.
-        let (doorbell, commands) = (redis.connect().await?, redis.connect().await?);
-        let engine = Arc::new(Self {
+        let engine = Self {
             config,
-            redis: commands.clone(),
+            redis,
             streams,
             state: Mutex::new(state),
             paused: Mutex::default(),
@@ -157,13 +171,8 @@ impl Engine {
             arrived: Notify::new(),
             closed: AtomicBool::new(false),
             tasks: TaskTracker::new(),
-        });
-        let tasks = &engine.tasks;
-        tasks.spawn(read::read(Arc::clone(&engine), doorbell, commands.clone()));
-        tasks.spawn(settle_all(Arc::clone(&engine), commands.clone(), inbox));
-        tasks.spawn(leases::keep(Arc::clone(&engine), commands.clone()));
-        tasks.spawn(delayed::promote(Arc::clone(&engine), commands));
-        Ok(engine)
+        };
+        (Arc::new(engine), inbox)
     }
 
     /// Takes nothing new from now on.

@@ -37,17 +37,22 @@ pub(crate) async fn keep(engine: Arc<Engine>, mut redis: Connection) {
                     .complain("look for vanished consumers", &error);
             }
             if forget_now {
-                forget_consumers(&engine, &mut redis, stream).await;
+                forget_consumers(&engine, &mut redis, stream, FORGET_IDLE_MS).await;
             }
         }
         sleep(engine.lease() / 4).await;
     }
 }
 
-async fn forget_consumers(engine: &Engine, redis: &mut Connection, stream: usize) {
+pub(super) async fn forget_consumers(
+    engine: &Engine,
+    redis: &mut Connection,
+    stream: usize,
+    idle_ms: u64,
+) {
     static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("forget.lua")));
     let mut call = FORGET.key(&engine.streams()[stream].key);
-    call.arg(GROUP).arg(engine.consumer()).arg(FORGET_IDLE_MS);
+    call.arg(GROUP).arg(engine.consumer()).arg(idle_ms);
     match call.invoke_async::<u64>(redis).await {
         Ok(_) => {}
         Err(error) if error.code() == Some("NOGROUP") => {}
@@ -55,7 +60,11 @@ async fn forget_consumers(engine: &Engine, redis: &mut Connection, stream: usize
     }
 }
 
-async fn take_over_all(engine: &Engine, redis: &mut Connection, stream: usize) -> RedisResult<()> {
+pub(super) async fn take_over_all(
+    engine: &Engine,
+    redis: &mut Connection,
+    stream: usize,
+) -> RedisResult<()> {
     let mut from = "-".to_owned();
     while !engine.is_quiet() {
         match take_over(engine, redis, stream, &from).await {
@@ -70,7 +79,11 @@ async fn take_over_all(engine: &Engine, redis: &mut Connection, stream: usize) -
     Ok(())
 }
 
-async fn renew(engine: &Engine, redis: &mut Connection, stream: usize) -> RedisResult<()> {
+pub(super) async fn renew(
+    engine: &Engine,
+    redis: &mut Connection,
+    stream: usize,
+) -> RedisResult<()> {
     static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("renew.lua")));
     let key = &engine.streams()[stream].key;
     let held: Vec<EntryId> = engine.held(stream);

@@ -22,10 +22,7 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(250);
 
 /// Reads until the engine is quiet.
 pub(crate) async fn read(engine: Arc<Engine>, mut doorbell: Connection, mut redis: Connection) {
-    let mut reader = Reader {
-        seen: vec![EntryId::ZERO; engine.streams().len()],
-        more: true,
-    };
+    let mut reader = Reader::new(&engine);
     while !engine.is_quiet() {
         if (0..engine.streams().len()).all(|stream| room(&engine, stream) == 0) {
             // The time limit bounds how late a stop is noticed, and a gate that opens.
@@ -77,13 +74,21 @@ pub(crate) async fn create_groups(engine: &Engine, redis: &mut Connection) {
     }
 }
 
-struct Reader {
+pub(super) struct Reader {
     seen: Vec<EntryId>,
-    more: bool,
+    /// Whether to read without waiting for the doorbell.
+    pub(super) more: bool,
 }
 
 impl Reader {
-    async fn read_once(
+    pub(super) fn new(engine: &Engine) -> Self {
+        Self {
+            seen: vec![EntryId::ZERO; engine.streams().len()],
+            more: true,
+        }
+    }
+
+    pub(super) async fn read_once(
         &mut self,
         engine: &Engine,
         doorbell: &mut Connection,

@@ -150,7 +150,7 @@ pub(crate) async fn settle_all(
     }
 }
 
-async fn settle(
+pub(super) async fn settle(
     engine: &Engine,
     redis: &mut Connection,
     settlement: &Settlement,
