@@ -42,3 +42,7 @@ dev: setup ## Run everything locally, without a Klaviyo account, until Ctrl-C
 .PHONY: bench
 bench: setup ## How fast events pass: a bare loop, the daemon, the queue alone
 	cargo bench --bench throughput
+
+.PHONY: chaos
+chaos: setup ## The promises under kills, outages and overload, in full size (about an hour); prints required and seen
+	cargo test --release --test chaos -- --long

@@ -1,0 +1,223 @@
+//! Answers that mean harm, and calls with one bad row.
+
+use super::fleet::{Fleet, Plan};
+use super::jobs::{EVENTS, PROFILES, Shop, event, event_with, upsert};
+use super::kills::until_nothing_is_left;
+use super::stage::{Stage, until};
+use klaviyo_simulator::{FaultKind, HostileBody};
+use serde_json::json;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+const PATIENCE: Duration = Duration::from_mins(2);
+const CALL_MAX: Duration = Duration::from_secs(30);
+/// The longest pause before the second attempt, and a little.
+const SECOND_ATTEMPT: Duration = Duration::from_secs(2);
+const RSS_MORE_MB_MAX: u64 = 64;
+const BODIES: [HostileBody; 6] = [
+    HostileBody::Deep,
+    HostileBody::Empty,
+    HostileBody::Garbage,
+    HostileBody::Half,
+    HostileBody::Huge,
+    HostileBody::ZipBomb,
+];
+/// What is said in place of seconds. What is believed closes the operation, so it stays short.
+const RETRY_AFTER: [&str; 8] = [
+    "-5",
+    "0",
+    "1.5",
+    "",
+    "soon",
+    "\u{1F389}",
+    "Wed, 21 Oct 2015 07:28:00 GMT",
+    "99999999999999999999999999",
+];
+
+pub(crate) async fn hostile(stage: &Stage) -> anyhow::Result<()> {
+    let mut fleet = Fleet::start(Plan {
+        replicas: 1,
+        ..Plan::default()
+    })
+    .await?;
+    let shop = Shop::open(&fleet.redis.url()).await?;
+    let (mut written, mut dead) = (0, 0);
+    // Two calls that never end, or do by drops, while everything else goes on.
+    let hanging = [FaultKind::Silence, answer(503, HostileBody::Drip, None)];
+    let begun = Instant::now();
+    for kind in hanging {
+        fleet.fault(Some("create_event"), 1, kind);
+        shop.add(EVENTS, [event(written)]).await?;
+        written += 1;
+        until("the call is under way", PATIENCE, async || {
+            Ok(fleet.klaviyo.faults().pending().is_empty())
+        })
+        .await?;
+    }
+    let held = fleet.replicas[0].rss_mb()?.0;
+    let mut slowest = Duration::ZERO;
+    let mut upserts = 0;
+    for body in BODIES {
+        for (operation, status) in [
+            ("create_or_update_profile", 200),
+            ("create_or_update_profile", 500),
+            ("create_or_update_profile", 429),
+            ("create_or_update_profile", 400),
+        ] {
+            // A refusal for good that cannot be read is still one; half of one is no answer.
+            dead += usize::from(
+                status == 400
+                    && matches!(
+                        body,
+                        HostileBody::Deep
+                            | HostileBody::Empty
+                            | HostileBody::Garbage
+                            | HostileBody::ZipBomb
+                    ),
+            );
+            fleet.fault(Some(operation), 1, answer(status, body, None));
+            shop.add(PROFILES, [upsert(upserts)]).await?;
+            upserts += 1;
+            slowest = slowest.max(until_only_hanging(&shop).await?);
+        }
+    }
+    for text in RETRY_AFTER {
+        let kind = FaultKind::Status {
+            status: 503,
+            retry_after: Some(text.to_owned()),
+        };
+        fleet.fault(Some("create_or_update_profile"), 1, kind);
+        shop.add(PROFILES, [upsert(upserts)]).await?;
+        upserts += 1;
+        slowest = slowest.max(until_only_hanging(&shop).await?);
+    }
+    // Many at once leave in bulk, and are followed afterwards.
+    for (operation, status) in [
+        ("bulk_import_profiles", 202),
+        ("get_bulk_import_profiles_job", 200),
+        ("get_bulk_import_profiles_job", 502),
+    ] {
+        for body in BODIES {
+            fleet.fault(Some(operation), 1, answer(status, body, None));
+        }
+    }
+    fleet.fault(
+        Some("bulk_import_profiles"),
+        1,
+        FaultKind::Html { status: 502 },
+    );
+    fleet.fault(
+        Some("get_bulk_import_profiles_job"),
+        1,
+        FaultKind::Truncate { bytes: 60 },
+    );
+    let many = stage.pick(100, 5_000);
+    shop.add(PROFILES, (upserts..upserts + many).map(upsert))
+        .await?;
+    upserts += many;
+    until_only_hanging(&shop).await?;
+    stage.within("slowest job with one hostile answer", CALL_MAX, slowest);
+    until_nothing_is_left(&shop, PATIENCE).await?;
+    stage.within(
+        "calls that never end, and their second attempts",
+        CALL_MAX + SECOND_ATTEMPT * 4,
+        begun.elapsed(),
+    );
+    let most = fleet.replicas[0].rss_mb()?.1;
+    stage.figure(
+        "RSS more",
+        format!("<= {RSS_MORE_MB_MAX} MB"),
+        format!("{} MB", most.saturating_sub(held)),
+        most <= held + RSS_MORE_MB_MAX,
+    );
+    stage.equal(
+        "distinct events",
+        written as u64,
+        fleet.klaviyo.stats().distinct_events,
+    );
+    stage.told("profiles written", upserts);
+    stage.told(
+        "dead by a 400 without reason",
+        format!("{} (about {dead})", shop.dead().await?),
+    );
+    stage.equal("panics", 0, fleet.said("panicked")?);
+    stage.equal("processes ended", 0, fleet.ended()?);
+    Ok(())
+}
+
+fn answer(status: u16, body: HostileBody, retry_after: Option<&str>) -> FaultKind {
+    FaultKind::Hostile {
+        status,
+        body,
+        retry_after: retry_after.map(str::to_owned),
+    }
+}
+
+/// Waits until only the events that hang are left.
+async fn until_only_hanging(shop: &Shop) -> anyhow::Result<Duration> {
+    until(
+        "a job with a hostile answer is done",
+        PATIENCE,
+        async || Ok(shop.left_of(PROFILES).await? == 0),
+    )
+    .await
+}
+
+pub(crate) async fn bad_row(stage: &Stage) -> anyhow::Result<()> {
+    const JOBS: usize = 1_000;
+    const BAD: usize = 500;
+    for (how, calls_max) in [("pointed", 3), ("silent", 25)] {
+        let mut fleet = Fleet::prepare(&Plan {
+            replicas: 1,
+            ..Plan::default()
+        })
+        .await?;
+        let shop = Shop::open(&fleet.redis.url()).await?;
+        let jobs = (0..JOBS).map(|number| {
+            if number == BAD {
+                event_with(number, json!({"sim_reject": how}))
+            } else {
+                event(number)
+            }
+        });
+        shop.add(EVENTS, jobs).await?;
+        fleet.add_replica().await?;
+        until_nothing_is_left(&shop, PATIENCE).await?;
+        // Whatever else would be sent is sent by now.
+        sleep(Duration::from_millis(200)).await;
+        let stats = fleet.klaviyo.stats();
+        stage.equal(
+            &format!("delivered, {how}"),
+            JOBS as u64 - 1,
+            stats.distinct_events,
+        );
+        stage.at_most("in calls", calls_max, stats.requests);
+        let dead = fleet.dead().await?;
+        let ids: Vec<&str> = dead.iter().filter_map(|job| job["id"].as_str()).collect();
+        stage.equal("dead", format!("order-{BAD}"), ids.join(", "));
+        let texts = |name: &str| {
+            dead.first()
+                .and_then(|job| job[name].as_str())
+                .unwrap_or_default()
+                .to_owned()
+        };
+        stage.equal("code", "klaviyo.invalid".to_owned(), texts("code"));
+        stage.figure(
+            "detail",
+            "some",
+            texts("detail"),
+            !texts("detail").is_empty(),
+        );
+        if how == "pointed" {
+            let pointer = texts("pointer");
+            stage.figure(
+                "pointer",
+                "to the field",
+                &pointer,
+                pointer.ends_with("sim_reject"),
+            );
+        }
+        stage.equal("processes ended", 0, fleet.ended()?);
+    }
+    Ok(())
+}
