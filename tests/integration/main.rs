@@ -12,6 +12,8 @@ mod databases;
 mod dead;
 mod delivery;
 mod harness;
+mod letters;
 mod operate;
 mod recovery;
+mod replay;
 mod store;

@@ -73,7 +73,7 @@ pub struct ReplayReport {
     pub replayed_too_often: u64,
     /// How many stay because they break a rule and would die at once.
     pub invalid: u64,
-    /// How many of the eligible start no flows although they were on a lane that does.
+    /// How many of the eligible are told to start no flows.
     pub without_flows: u64,
     /// How many went back.
     pub replayed: u64,
