@@ -96,7 +96,8 @@ pub struct Engine {
     pub(super) redis: Connection,
     pub(super) streams: Vec<Stream>,
     state: Mutex<State>,
-    pub(super) paused: Mutex<HashSet<String>>,
+    /// Absent until Redis was asked.
+    pub(super) paused: Mutex<Option<HashSet<String>>>,
     settlements: mpsc::UnboundedSender<Settlement>,
     pub(super) isolation: Isolation,
     pub(crate) has_room: Notify,
@@ -123,6 +124,7 @@ impl Engine {
         // A blocked command occupies its connection, so the doorbell has one of its own.
         let (doorbell, commands) = (redis.connect().await?, redis.connect().await?);
         let (engine, inbox) = Self::idle(commands.clone(), config);
+        engine.forget_paused();
         let tasks = &engine.tasks;
         tasks.spawn(read::read(Arc::clone(&engine), doorbell, commands.clone()));
         tasks.spawn(settle_all(Arc::clone(&engine), commands.clone(), inbox));
@@ -161,7 +163,7 @@ impl Engine {
             redis,
             streams,
             state: Mutex::new(state),
-            paused: Mutex::default(),
+            paused: Mutex::new(Some(HashSet::new())),
             settlements,
             isolation: Isolation::new(),
             has_room: Notify::new(),

@@ -11,14 +11,23 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 impl Engine {
+    /// What is paused is not known yet: nothing is read.
+    pub(super) fn forget_paused(&self) {
+        *self.paused.lock().expect("no holder of this lock panics") = None;
+    }
+
     pub(crate) fn set_paused(&self, paused: HashSet<String>) {
-        *self.paused.lock().expect("no holder of this lock panics") = paused;
+        let mut known = self.paused.lock().expect("no holder of this lock panics");
+        if known.replace(paused) != *known {
+            // Something may be read by now that could not before.
+            self.has_room.notify_one();
+        }
     }
 
     /// Whether the queue is paused, or every kind on it has a shut gate.
     pub(crate) fn is_shut(&self, queue: &str) -> bool {
         let paused = self.paused.lock().expect("no holder of this lock panics");
-        if paused.contains(queue) {
+        if paused.as_ref().is_none_or(|it| it.contains(queue)) {
             return true;
         }
         drop(paused);

@@ -156,6 +156,59 @@ async fn a_purge_deletes_what_waits_and_leaves_what_is_in_flight_and_what_is_dea
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_purge_under_load_deletes_what_was_not_delivered_and_nothing_else() {
+    const JOBS: u64 = 20_000;
+    let mut shop = Shop::open().await;
+    let daemon = shop.daemon().await;
+    let jobs = (0..JOBS).map(|number| order(&format!("o-{number}")));
+    shop.add_all(EVENTS, jobs).await;
+    until("some events arrive", || {
+        shop.klaviyo.stats().distinct_events > 0
+    })
+    .await;
+    let purge = ["queue", "purge", "event-tracking", "--yes"];
+    let (code, said, complaint) = shop.command(&purge).await;
+    assert_eq!(code, Some(0), "{complaint}");
+    shop.until_delivered().await;
+    let purged: Value = serde_json::from_str(&said).unwrap();
+    let count = |state: &str| purged[state].as_u64().unwrap();
+    let delivered = shop.klaviyo.stats().distinct_events;
+    assert_eq!(delivered + count("ready") + count("delayed"), JOBS);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_redis_can_be_paused_and_purged() {
+    let mut shop = Shop::open().await;
+    shop.add_all(EVENTS, (0..10).map(|number| order(&format!("o-{number}"))))
+        .await;
+    let mut full = redis::cmd("CONFIG");
+    full.arg("SET").arg("maxmemory").arg(1);
+    full.query_async::<()>(&mut shop.redis).await.unwrap();
+    let data = order_without_id()["data"].to_string();
+    let (code, _, _) = shop
+        .command(&["enqueue", "event.track", "--data", &data])
+        .await;
+    assert_eq!(code, Some(1));
+    for command in [
+        &["queue", "pause", "event-tracking"][..],
+        &["job", "cancel", "o-3", "--yes"],
+        &["queue", "purge", "event-tracking", "--yes"],
+    ] {
+        let (code, _, complaint) = shop.command(command).await;
+        assert_eq!(code, Some(0), "{command:?}: {complaint}");
+    }
+    let queue = queue(&shop, "event-tracking").await;
+    assert_eq!(
+        (&queue["ready"], &queue["paused"]),
+        (&json!(0), &json!(true))
+    );
+    let done = [("queue.pause", 0), ("job.cancel", 1), ("queue.purge", 9)];
+    let done = done.map(|(action, touched)| (action.to_owned(), touched));
+    assert_eq!(recorded(&mut shop).await, done);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_purge_of_one_lane_leaves_the_others() {
     let mut shop = Shop::open().await;
     let backfill = format!("{EVENTS}:backfill");
