@@ -3,8 +3,9 @@
 use crate::config::{Account, Config};
 use crate::edge::{Edge, Prepared, Shown, check_redis};
 use crate::klaviyo::{Client, LocalBudget, Settings};
-use crate::queue::{BYTES_IN_FLIGHT_MAX, Engine, EngineConfig, Outbox, Redis};
-use crate::services::{Events, Profiles, Services};
+use crate::queue::{BYTES_IN_FLIGHT_MAX, Engine, EngineConfig, Observer, Outbox, Redis};
+use crate::services::{Audit, Events, Profiles, Records, Retention, Services};
+use crate::store::{Database, Store};
 use crate::telemetry::{AccountMeters, Telemetry};
 use crate::worker::{Gates, Workers, routes, routes_of};
 use anyhow::Context;
@@ -13,6 +14,10 @@ use secrecy::ExposeSecret;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
+
+/// What the audit gets to write its rest, however long the workers took to stop.
+const FLUSH_MIN: Duration = Duration::from_secs(1);
 
 /// A running daemon.
 #[derive(Debug)]
@@ -20,6 +25,7 @@ pub struct App {
     accounts: Vec<Delivering>,
     edge: Edge,
     drain_timeout: Duration,
+    records: Records,
 }
 
 /// One account at work.
@@ -34,17 +40,19 @@ impl App {
     /// Starts everything.
     ///
     /// # Errors
-    /// [`crate::queue::Unreachable`] in the chain if Redis does not answer, [`crate::http::CannotListen`] if the
+    /// In the chain: [`crate::queue::Unreachable`] if Redis does not answer, [`crate::store::Error`] about the database,
+    /// [`crate::services::OtherDatabase`] if the two do not belong together, [`crate::http::CannotListen`] if the
     /// address is taken, [`crate::edge::Refused`] if Redis would throw jobs away.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
         let prepared = Prepared::new(config).await?;
         let redis = Redis::at(config.redis_url.expose_secret())?;
         check_redis(config, &redis).await?;
+        let records = records(config, &redis).await?;
         let consumer = format!("{}-{:016x}", std::process::id(), rand::random::<u64>());
         let mut accounts = Vec::new();
         for account in &config.accounts {
-            let telemetry = &prepared.telemetry;
-            accounts.push(Delivering::start(config, account, &redis, &consumer, telemetry).await?);
+            let told = (&prepared.telemetry, records.audit());
+            accounts.push(Delivering::start(config, account, &redis, &consumer, told).await?);
         }
         let shown = config.accounts.iter().zip(&accounts);
         let shown = shown.map(|(account, delivering)| Shown {
@@ -58,6 +66,7 @@ impl App {
             accounts,
             edge,
             drain_timeout: config.worker.drain_timeout,
+            records,
         })
     }
 
@@ -71,14 +80,40 @@ impl App {
         self.edge.address()
     }
 
+    /// What is kept in the database.
+    pub fn records(&self) -> &Records {
+        &self.records
+    }
+
     /// Stops: takes nothing new, finishes or hands back what runs; health is answered to the end.
     pub async fn stop(self) {
+        let asked = Instant::now();
         self.edge.stopping();
         let stops = self.accounts.into_iter();
         join_all(stops.map(|account| account.workers.stop(self.drain_timeout))).await;
+        let left = self.drain_timeout.saturating_sub(asked.elapsed());
+        self.records.stop(left.max(FLUSH_MIN)).await;
         self.edge.close().await;
         tracing::info!("stopped; what was not delivered is back on the queue");
     }
+}
+
+/// Opens the database and starts to keep records in it.
+async fn records(config: &Config, redis: &Redis) -> anyhow::Result<Records> {
+    let redis = redis.connect().await?;
+    let database = Database::connect(config.database_url.expose_secret()).await?;
+    if config.database_migrates {
+        for migration in database.migrate().await? {
+            tracing::info!(version = migration.version, what = %migration.description, "migrated the database");
+        }
+    }
+    let store = Store::open(database, config.hash_key.as_ref()).await?;
+    let accounts = config.accounts.iter().map(|it| it.keys.clone()).collect();
+    let retention = Retention {
+        time: config.audit.retention,
+        bytes_max: config.audit.bytes_max,
+    };
+    Ok(Records::start(store, redis, accounts, retention).await??)
 }
 
 impl Delivering {
@@ -87,7 +122,7 @@ impl Delivering {
         account: &Account,
         redis: &Redis,
         consumer: &str,
-        telemetry: &Telemetry,
+        (telemetry, audit): (&Telemetry, &Audit),
     ) -> anyhow::Result<Self> {
         let klaviyo = &account.klaviyo;
         let key = klaviyo
@@ -105,11 +140,15 @@ impl Delivering {
             events: Events::new(Arc::clone(&client)),
             profiles: Profiles::new(Arc::clone(&client), outbox, klaviyo.import_poll_first),
         });
+        let observers: Vec<Arc<dyn Observer>> = vec![
+            Arc::<AccountMeters>::clone(&meters),
+            audit.observer(account.keys.account()),
+        ];
         let engine = EngineConfig {
             bytes_in_flight_max: BYTES_IN_FLIGHT_MAX / config.accounts.len().max(1),
             crash_on_id: config.worker.crash_on_id.clone(),
             lease: config.worker.lease,
-            observer: Some(Arc::<AccountMeters>::clone(&meters)),
+            observer: Some(Arc::new(observers)),
             outlook: Some(Arc::new(Gates::new(Arc::clone(&client)))),
             retries: config.worker.retries.clone(),
             ..EngineConfig::new(

@@ -7,10 +7,12 @@
 use crate::invalid::{Invalid, code};
 use crate::value::{TIME_RULE, check_id};
 use jiff::Timestamp;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt;
 
 /// The largest job in bytes: Klaviyo takes no larger body.
 pub const JOB_BYTES_MAX: usize = 5_000_000;
@@ -80,6 +82,39 @@ impl<'a> Envelope<'a> {
             expires_at: time(read.expires_at, "expires_at")?,
             data,
         })
+    }
+
+    /// Returns the `id` of a job that was parsed before, reading no further than it must.
+    pub fn id_of(json: &'a [u8]) -> Option<Cow<'a, str>> {
+        let mut id = None;
+        let text = std::str::from_utf8(json).ok()?;
+        let mut reader = serde_json::Deserializer::from_str(text);
+        // Whoever ends before the last field gets an error: the id was found all the same.
+        drop(reader.deserialize_map(FindId(&mut id)));
+        id
+    }
+}
+
+/// Reads fields until the one that is the id.
+struct FindId<'b, 'a>(&'b mut Option<Cow<'a, str>>);
+
+impl<'a> Visitor<'a> for FindId<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a job")
+    }
+
+    fn visit_map<M: MapAccess<'a>>(self, mut fields: M) -> Result<(), M::Error> {
+        while let Some(Text(name)) = fields.next_key()? {
+            if name == "id" {
+                let id: Option<Text<'a>> = fields.next_value()?;
+                *self.0 = id.map(|text| text.0);
+                break;
+            }
+            fields.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
     }
 }
 
@@ -154,6 +189,25 @@ mod tests {
         assert_eq!(envelope.at.unwrap().to_string(), "2026-11-24T09:00:00Z");
         assert_eq!((envelope.trace, envelope.expires_at), (None, None));
         assert_eq!(envelope.data.get(), r#"{"a" : 1}"#);
+    }
+
+    #[test]
+    fn the_id_alone_is_found_wherever_it_stands() {
+        let id = |json: &'static str| Envelope::id_of(json.as_bytes());
+        assert!(matches!(
+            id(r#"{"kind":"k","id":"a-1","data":{}}"#),
+            Some(Cow::Borrowed("a-1"))
+        ));
+        assert_eq!(id(r#"{"data":{"id":"no"},"id":"a\u00e9"}"#).unwrap(), "aé");
+        for without in [
+            r#"{"data":{"id":"no"}}"#,
+            r#"{"id":null}"#,
+            r#"{"id":1}"#,
+            "[1]",
+            "{",
+        ] {
+            assert_eq!(id(without), None, "{without}");
+        }
     }
 
     #[test]

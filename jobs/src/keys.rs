@@ -112,6 +112,12 @@ impl Keys {
         format!("{}:{queue}:dead", self.base)
     }
 
+    /// Returns the key that holds the id of the installation's database; all accounts of a prefix share it.
+    pub fn deployment(&self) -> String {
+        let prefix = self.base.rsplit_once(":{").map_or("", |(prefix, _)| prefix);
+        format!("{prefix}:deployment")
+    }
+
     /// Returns the stream of what operators did, until the database has it.
     pub fn operator_actions(&self) -> String {
         format!("{}:operator-actions", self.base)
@@ -161,6 +167,9 @@ mod tests {
         );
         assert_eq!(keys.delayed("lists"), "klaviyod:{default}:lists:delayed");
         assert_eq!(keys.dead("lists"), "klaviyod:{default}:lists:dead");
+        assert_eq!(keys.deployment(), "klaviyod:deployment");
+        let other = Keys::new("shop:klaviyod", "eu").expect("both are valid");
+        assert_eq!(other.deployment(), "shop:klaviyod:deployment");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod dlq;
 mod doctor;
 mod enqueue;
 mod job;
+mod migrate;
 mod output;
 mod queue;
 mod run;
@@ -17,11 +18,13 @@ mod simulate;
 
 use crate::config::{Config, Given, Mistakes, Need};
 use crate::queue::{Redis, Unreachable};
+use crate::services::OtherDatabase;
 use crate::services::operations::Operations;
 use crate::telemetry;
 use clap::{CommandFactory, Parser, Subcommand};
 use output::Output;
 use secrecy::ExposeSecret;
+use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -69,6 +72,8 @@ enum Command {
     Enqueue(enqueue::Arguments),
     /// Explain or cancel one job
     Job(job::Arguments),
+    /// Bring the database up to this version
+    Migrate(migrate::Arguments),
     /// Look at queues, pause, resume and purge them
     Queue(queue::Arguments),
     /// Run the daemon
@@ -104,6 +109,7 @@ impl Cli {
             Command::Doctor => doctor::run(&global).await,
             Command::Enqueue(arguments) => enqueue::run(&global, arguments).await,
             Command::Job(arguments) => job::run(&global, arguments).await,
+            Command::Migrate(arguments) => migrate::run(&global, arguments).await,
             Command::Queue(arguments) => queue::run(&global, arguments).await,
             Command::Run(arguments) => run::run(&global, &arguments).await,
             Command::Schema(arguments) => schema::run(&arguments),
@@ -122,11 +128,18 @@ pub fn fail(error: &anyhow::Error) -> ExitCode {
         return ExitCode::from(2);
     }
     output::complain(&format!("{error:#}"));
-    if error
-        .chain()
-        .any(<dyn std::error::Error + 'static>::is::<Unreachable>)
-    {
+    let is_unreachable = |cause: &(dyn Error + 'static)| {
+        let of_database = cause.downcast_ref::<crate::store::Error>();
+        cause.is::<Unreachable>() || of_database.is_some_and(crate::store::Error::is_unreachable)
+    };
+    if error.chain().any(is_unreachable) {
         ExitCode::from(3)
+    } else if error
+        .chain()
+        .any(<dyn Error + 'static>::is::<OtherDatabase>)
+    {
+        // Somebody must change the configuration: starting again does not help.
+        ExitCode::from(2)
     } else {
         ExitCode::FAILURE
     }

@@ -4,6 +4,7 @@
 //! The surprising thing: an unknown `KLAVIYOD_…` variable is a mistake too, because a misspelt limit is no limit.
 
 mod given;
+mod records;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -27,10 +28,16 @@ use url::Url;
 pub struct Config {
     /// Every account, `default` first.
     pub accounts: Vec<Account>,
+    /// What the audit keeps.
+    pub audit: Audit,
     /// Where the audit and the records of operators are.
     pub database_url: SecretString,
+    /// Whether `run` applies migrations.
+    pub database_migrates: bool,
     /// How strict checks are.
     pub environment: Environment,
+    /// The key of the hashes that stand for ids in the audit.
+    pub hash_key: Option<SecretString>,
     /// The HTTP surface.
     pub http: Http,
     /// Logging.
@@ -48,6 +55,15 @@ pub struct Account {
     pub keys: Keys,
     /// How to reach Klaviyo.
     pub klaviyo: Klaviyo,
+}
+
+/// What the audit keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// For how long.
+    pub retention: Duration,
+    /// How much.
+    pub bytes_max: u64,
 }
 
 /// Where the daemon runs.

@@ -84,6 +84,24 @@ pub static SETTINGS: &[Setting] = &[
         "as klaviyo.revision, for this account",
     ),
     setting(
+        "audit.bytes_max",
+        None,
+        Some("10GB"),
+        "how large the audit may become before its oldest rows are deleted",
+    ),
+    setting(
+        "audit.retention",
+        None,
+        Some("168h"),
+        "how long the audit is kept",
+    ),
+    setting(
+        "database.migrate",
+        None,
+        Some("auto"),
+        "auto or off; with off `run` refuses to start until `klaviyod migrate` was run",
+    ),
+    setting(
         "database.url",
         Some("KLAVIYOD_DATABASE_URL"),
         Some("sqlite://klaviyod.db"),
@@ -94,6 +112,11 @@ pub static SETTINGS: &[Setting] = &[
         Some("KLAVIYOD_ENVIRONMENT"),
         Some("development"),
         "development, staging or production",
+    ),
+    secret(
+        "hash.key",
+        "KLAVIYOD_HASH_KEY",
+        "the key of the hashes that stand for ids in the audit; with another, older rows are not found by id",
     ),
     secret(
         "http.admin_token",
@@ -219,7 +242,6 @@ pub static SETTINGS: &[Setting] = &[
         Some("./exports"),
         "not used yet",
     ),
-    secret("hash.key", "KLAVIYOD_HASH_KEY", "not used yet"),
     secret(
         "http.enqueue_token",
         "KLAVIYOD_ENQUEUE_TOKEN",

@@ -122,3 +122,19 @@ fn listening_to_others_needs_a_token() {
     let token = ("KLAVIYOD_READ_TOKEN", "0123456789abcdef");
     assert!(with(&[listen, token]).config(Need::Redis).is_ok());
 }
+
+#[test]
+fn what_the_audit_keeps_is_a_time_and_a_size() {
+    let config = with(&[("KLAVIYOD_AUDIT__BYTES_MAX", "500 MB")]);
+    let audit = config.config(Need::Redis).unwrap().audit;
+    assert_eq!(audit.bytes_max, 500_000_000);
+    assert_eq!(audit.retention, Duration::from_hours(7 * 24));
+    for wrong in ["", "much", "0GB", "99999999999TB"] {
+        let config = with(&[("KLAVIYOD_AUDIT__BYTES_MAX", wrong)]);
+        let mistakes = config.config(Need::Redis).unwrap_err().0;
+        assert!(
+            mistakes[0].contains("such as 500MB"),
+            "{wrong}: {mistakes:?}"
+        );
+    }
+}

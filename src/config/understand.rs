@@ -22,15 +22,20 @@ impl Given {
         let environment = self.environment();
         let log = self.log(environment);
         let redis_url = self.redis_url();
-        let database_url = self.database_url();
+        let (database_url, database_migrates) = (self.database_url(), self.database_migrates());
+        let audit = self.audit();
+        let hash_key = self.hash_key();
         let http = self.http();
         let worker = self.worker(environment);
         let accounts = self.accounts(need);
         match (log, http) {
             (Some(log), Some(http)) if self.mistakes.is_empty() => Ok(Config {
                 accounts,
+                audit,
                 database_url,
+                database_migrates,
                 environment,
+                hash_key,
                 http,
                 log,
                 redis_url,
@@ -287,16 +292,7 @@ impl Given {
         text.into()
     }
 
-    fn database_url(&mut self) -> SecretString {
-        let text = self.text("database.url").unwrap_or_default();
-        let known = ["sqlite:", "postgres://", "postgresql://"];
-        if !known.iter().any(|scheme| text.starts_with(scheme)) {
-            self.mistake("`database.url` must begin with sqlite:// or postgres://".to_owned());
-        }
-        text.into()
-    }
-
-    fn duration(&mut self, name: &str, least: Duration) -> Duration {
+    pub(super) fn duration(&mut self, name: &str, least: Duration) -> Duration {
         let text = self.text(name).unwrap_or_default();
         let parsed = text.parse::<SignedDuration>().ok();
         match parsed.and_then(|it| Duration::try_from(it).ok()) {

@@ -3,6 +3,7 @@
 //! The fields beside `job` (`sid`, `n`, `lane`, `claim`) are written by the engine or the producer; a raw `XADD` has
 //! none of them. Replies are taken apart without copying the payload.
 
+use super::attempted::Call;
 use super::replayed::Replayed;
 use jiff::Timestamp;
 use klaviyo_jobs::Lane;
@@ -94,6 +95,8 @@ pub struct QueuedJob {
     pub replayed: Option<Replayed>,
     pub(crate) id: EntryId,
     pub(crate) stream: usize,
+    /// The call that took it.
+    pub(crate) call: Option<Call>,
     /// Its kind, once its line is known.
     pub(crate) kind: Option<&'static str>,
     pub(crate) claim: Box<str>,
@@ -140,6 +143,7 @@ impl QueuedJob {
             replayed: None,
             id,
             stream,
+            call: None,
             kind: None,
             claim: Box::default(),
             engine_wrote: false,
@@ -206,6 +210,7 @@ fn read_entry(entry: Value, stream: usize, lane: Lane) -> Option<Entry> {
         id,
         stream,
         kind: None,
+        call: None,
         claim: Box::default(),
         engine_wrote: false,
         marks: None,

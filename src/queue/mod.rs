@@ -5,11 +5,13 @@
 //! is dropped, so that success, error, panic and cancellation share one way out.
 
 mod actions;
+mod attempted;
 mod backend;
 pub(crate) mod cancel;
 mod connection;
 mod dead;
 mod delayed;
+mod deployment;
 mod engine;
 mod entry;
 pub(crate) mod find;
@@ -33,12 +35,14 @@ mod settle;
 mod suspects;
 
 pub use actions::{OperatorAction, forget_actions, record_action, recorded_actions};
+pub use attempted::{Attempted, Call};
 pub use backend::LotBackend;
 pub use connection::{BadAddress, Connection, Health, Redis, Unreachable};
 pub use dead::{
     DeadJob, DeadRange, MoveBack, Payload, dead_job, dead_page, discard_dead, edit_dead,
     newest_dead, replay_dead,
 };
+pub use deployment::{adopt_deployment, register_deployment};
 pub use engine::{BYTES_IN_FLIGHT_MAX, Engine, EngineConfig, Outlook, Route};
 pub use entry::{EntryId, QueuedJob};
 pub use lot::Lot;

@@ -2,6 +2,7 @@
 //!
 //! Everything is told once it is true in Redis, a whole settlement at a time, and never with a payload.
 
+use super::attempted::Attempted;
 use super::engine::Engine;
 use super::entry::EntryId;
 use super::settle::{Settlement, fate};
@@ -17,6 +18,9 @@ pub trait Observer: Send + Sync + fmt::Debug {
 
     /// So many jobs of a vanished consumer are ours now.
     fn took_over(&self, jobs: usize);
+
+    /// These jobs moved on: the same as [`Self::settled`], with what a record needs.
+    fn attempted(&self, _jobs: &mut dyn Iterator<Item = Attempted<'_>>) {}
 }
 
 /// A job that moved on.

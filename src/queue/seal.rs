@@ -1,5 +1,6 @@
 //! How a lot comes by its jobs: it opens, waits for its turn, and takes what has arrived by then.
 
+use super::attempted::Call;
 use super::engine::{Engine, State, Stream};
 use super::entry::{EntryId, QueuedJob};
 use super::lines::Suspects;
@@ -88,7 +89,12 @@ impl Engine {
             }
             fits
         });
-        let (jobs, lapsed): (Vec<_>, Vec<_>) = taken.into_iter().partition(|job| flight.holds(job));
+        let (mut jobs, lapsed): (Vec<_>, Vec<_>) =
+            taken.into_iter().partition(|job| flight.holds(job));
+        let call = Some(Call::now());
+        for job in &mut jobs {
+            job.call = call;
+        }
         for job in &lapsed {
             flight.remove(job);
         }

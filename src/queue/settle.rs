@@ -145,6 +145,7 @@ pub(crate) async fn settle_all(
             sleep(PAUSE_AFTER_ERROR).await;
         }
         engine.tell_settled(&settlement);
+        engine.tell_attempted(&settlement);
         engine.release(&settlement);
         rates.count(&engine, &mut redis, &settlement).await;
     }

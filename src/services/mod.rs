@@ -2,6 +2,7 @@
 //!
 //! Services report [`Outcome`]s; what becomes of a job is decided in `worker::verdict` alone.
 
+mod audit;
 mod bulk;
 mod events;
 mod follow_up;
@@ -11,12 +12,15 @@ pub mod operations;
 mod outcome;
 mod profiles;
 mod received;
+mod records;
 mod rows;
 
+pub use audit::Audit;
 pub use events::Events;
 pub use follow_up::FollowImport;
 pub use outcome::{Failure, Outcome};
 pub use profiles::Profiles;
+pub use records::{OtherDatabase, Records, Retention};
 
 /// All services of one account.
 #[derive(Debug)]

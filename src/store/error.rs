@@ -19,6 +19,9 @@ pub enum Error {
     /// A migration failed.
     #[error("failed to apply the migrations of the database")]
     Migrate(#[source] sqlx::migrate::MigrateError),
+    /// It took too long to answer.
+    #[error("failed to get an answer of the database in time")]
+    NoAnswer,
     /// A query failed.
     #[error("failed to {doing}")]
     Query {

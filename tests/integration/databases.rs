@@ -32,10 +32,7 @@ impl NewDatabase {
         let mut found = vec![Self::sqlite()];
         match PrivatePostgres::shared().await {
             Some(server) => found.push(Self::postgres(server)),
-            // Straight to the terminal: the test runner would keep a print to itself.
-            None => std::io::stderr()
-                .write_all(b"skipped: PostgreSQL, for `initdb` and `postgres` are not installed\n")
-                .unwrap(),
+            None => say_skipped(),
         }
         found
     }
@@ -87,7 +84,8 @@ impl PrivatePostgres {
         Some(server)
     }
 
-    async fn start() -> Option<Self> {
+    /// Starts one that nobody shares; `None` where it is not installed.
+    pub(crate) async fn start() -> Option<Self> {
         let programs = programs()?;
         let folder = TempDir::new().unwrap();
         let user = user();
@@ -117,30 +115,38 @@ impl PrivatePostgres {
             "initdb failed: {}",
             String::from_utf8_lossy(&made.stderr)
         );
-        let mut server = as_user(&programs.join("postgres"), user);
-        server
-            .current_dir(folder.path())
-            .arg("-D")
-            .arg(&data)
-            // A socket and no port: no two servers can meet.
-            .args(["-c", "listen_addresses=", "-c", "fsync=off", "-k"])
-            .arg(folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let started = Self {
-            server: server.spawn().unwrap(),
+        let server = Self {
+            server: spawn(&programs, folder.path(), user),
             folder,
             programs,
         };
+        server.answers().await;
+        Some(server)
+    }
+
+    /// Ends it at once, as a crash would; its files stay.
+    pub(crate) fn kill(&mut self) {
+        // SIGQUIT reaches its children too, which SIGKILL would leave behind.
+        let pid = self.server.id().to_string();
+        Command::new("kill").args(["-QUIT", &pid]).status().unwrap();
+        self.server.wait().unwrap();
+    }
+
+    /// Starts it again on its files.
+    pub(crate) async fn restart(&mut self) {
+        self.server = spawn(&self.programs, self.folder.path(), user());
+        self.answers().await;
+    }
+
+    async fn answers(&self) {
         let deadline = Instant::now() + SERVER_START_MAX;
-        while !started.psql("postgres", "SELECT 1") {
+        while !self.psql("postgres", "SELECT 1") {
             assert!(Instant::now() < deadline, "PostgreSQL did not start");
             sleep(Duration::from_millis(50)).await;
         }
-        Some(started)
     }
 
-    fn url(&self, database: &str) -> String {
+    pub(crate) fn url(&self, database: &str) -> String {
         format!(
             "postgres://postgres@localhost/{database}?host={}",
             self.folder.path().display()
@@ -161,11 +167,30 @@ impl PrivatePostgres {
 
 impl Drop for PrivatePostgres {
     fn drop(&mut self) {
-        // SIGQUIT ends it at once and its children too, which SIGKILL would leave behind.
-        let pid = self.server.id().to_string();
-        Command::new("kill").args(["-QUIT", &pid]).status().unwrap();
-        self.server.wait().unwrap();
+        if self.server.try_wait().is_ok_and(|ended| ended.is_none()) {
+            self.kill();
+        }
     }
+}
+
+fn spawn(programs: &Path, folder: &Path, user: Option<(u32, u32)>) -> Child {
+    let mut server = as_user(&programs.join("postgres"), user);
+    server
+        .current_dir(folder)
+        .arg("-D")
+        .arg(folder.join("data"))
+        // A socket and no port: no two servers can meet.
+        .args(["-c", "listen_addresses=", "-c", "fsync=off", "-k"])
+        .arg(folder)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    server.spawn().unwrap()
+}
+
+/// Straight to the terminal: the test runner would keep a print to itself.
+pub(crate) fn say_skipped() {
+    let text = b"skipped: PostgreSQL, for `initdb` and `postgres` are not installed\n";
+    std::io::stderr().write_all(text).unwrap();
 }
 
 /// The folder that holds all programs we need.

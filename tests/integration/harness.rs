@@ -42,6 +42,10 @@ impl Shop {
         .await
         .unwrap();
         let variables = vec![
+            (
+                "KLAVIYOD_DATABASE_URL",
+                format!("sqlite://{}", folder.path().join("klaviyod.db").display()),
+            ),
             ("KLAVIYOD_REDIS_URL", server.url()),
             ("KLAVIYO_PRIVATE_KEY", "pk_test".to_owned()),
             ("KLAVIYOD_KLAVIYO_BASE_URL", klaviyo.base_url()),
@@ -66,6 +70,13 @@ impl Shop {
     pub(crate) fn set(&mut self, name: &'static str, value: &str) {
         self.variables.retain(|(known, _)| *known != name);
         self.variables.push((name, value.to_owned()));
+    }
+
+    /// Where the database is.
+    pub(crate) fn database_url(&self) -> &str {
+        let mut variables = self.variables.iter();
+        let url = variables.find(|(name, _)| *name == "KLAVIYOD_DATABASE_URL");
+        &url.unwrap().1
     }
 
     pub(crate) fn config(&self) -> Config {
@@ -209,5 +220,13 @@ pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
     while !condition() {
         assert!(Instant::now() < deadline, "never came true: {what}");
         sleep(Duration::from_millis(5)).await;
+    }
+}
+
+pub(crate) async fn until_async(what: &str, condition: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "never came true: {what}");
+        sleep(Duration::from_millis(20)).await;
     }
 }

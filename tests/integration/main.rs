@@ -14,6 +14,7 @@ mod delivery;
 mod harness;
 mod letters;
 mod operate;
+mod records;
 mod recovery;
 mod replay;
 mod store;

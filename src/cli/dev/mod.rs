@@ -52,7 +52,7 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
         arguments.folder.join("redis")
     };
     let redis = PrivateRedis::start(&folder, true).await?;
-    let result = with_redis(global, &arguments, &redis).await;
+    let result = with_redis(global, &arguments, &redis, &folder).await;
     drop(redis);
     if arguments.once {
         remove(&folder);
@@ -70,9 +70,10 @@ async fn with_redis(
     global: &Global,
     arguments: &Arguments,
     redis: &PrivateRedis,
+    folder: &Path,
 ) -> anyhow::Result<ExitCode> {
     let simulator = Simulator::start(klaviyo_simulator::Config::default()).await?;
-    let config = config(global, redis, &simulator)?;
+    let config = config(global, redis, &simulator, folder)?;
     telemetry::start(&config.log);
     let keys = config.account(&global.account)?.keys.clone();
     let app = App::start(&config).await?;
@@ -130,8 +131,18 @@ async fn with_redis(
     Ok(code)
 }
 
-fn config(global: &Global, redis: &PrivateRedis, simulator: &Simulator) -> anyhow::Result<Config> {
+fn config(
+    global: &Global,
+    redis: &PrivateRedis,
+    simulator: &Simulator,
+    folder: &Path,
+) -> anyhow::Result<Config> {
+    let database = folder.join("klaviyod.db");
     let variables = [
+        (
+            "KLAVIYOD_DATABASE_URL",
+            format!("sqlite://{}", database.display()),
+        ),
         ("KLAVIYOD_REDIS_URL", redis.url()),
         ("KLAVIYO_PRIVATE_KEY", "pk_local_demo".to_owned()),
         ("KLAVIYOD_KLAVIYO_BASE_URL", simulator.base_url()),
