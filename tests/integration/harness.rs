@@ -25,7 +25,7 @@ pub(crate) struct Shop {
     pub(crate) redis: Connection,
     operations: Operations,
     variables: Vec<(&'static str, String)>,
-    _server: PrivateRedis,
+    server: PrivateRedis,
     _folder: TempDir,
 }
 
@@ -61,7 +61,7 @@ impl Shop {
             redis,
             operations,
             variables,
-            _server: server,
+            server,
             _folder: folder,
         }
     }
@@ -77,6 +77,10 @@ impl Shop {
         let mut variables = self.variables.iter();
         let url = variables.find(|(name, _)| *name == "KLAVIYOD_DATABASE_URL");
         &url.unwrap().1
+    }
+
+    pub(crate) fn redis_url(&self) -> String {
+        self.server.url()
     }
 
     pub(crate) fn config(&self) -> Config {

@@ -16,5 +16,6 @@ mod letters;
 mod operate;
 mod records;
 mod recovery;
+mod redis;
 mod replay;
 mod store;

@@ -31,10 +31,16 @@ const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 const LOCKED: &str = "nothing panics while it holds this lock";
 
-/// Redis did not answer for 15 seconds at the start.
+/// Redis cannot be used from the start.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to reach Redis within 15 s; check KLAVIYOD_REDIS_URL and that the server runs")]
-pub struct Unreachable(#[source] RedisError);
+pub enum Unreachable {
+    /// It did not answer for 15 seconds.
+    #[error("failed to reach Redis within 15 s; check KLAVIYOD_REDIS_URL and that the server runs")]
+    Silent(#[source] RedisError),
+    /// It knows no such user, or another password.
+    #[error("failed to log in to Redis; check the user and the password in KLAVIYOD_REDIS_URL")]
+    Refused(#[source] RedisError),
+}
 
 /// Where Redis is, and how it is.
 #[derive(Clone, Debug)]
@@ -64,8 +70,11 @@ impl Redis {
         loop {
             match self.try_connect().await {
                 Ok(connection) => return Ok(connection),
+                Err(error) if error.kind() == ErrorKind::AuthenticationFailed => {
+                    return Err(Unreachable::Refused(error));
+                }
                 Err(error) if Instant::now() >= deadline && error.code() != Some("LOADING") => {
-                    return Err(Unreachable(error));
+                    return Err(Unreachable::Silent(error));
                 }
                 Err(_) => sleep(Duration::from_millis(250)).await,
             }
