@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How often histograms are emptied and the pace of queues is looked at.
+/// How often histograms are emptied: until then they hold every single value.
 const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// What is prepared before anything else starts.
@@ -80,8 +80,7 @@ impl Prepared {
         let redis_watch = RedisWatch::new(redis.clone(), connection.clone());
         let watch = Arc::new(Watch::new(redis_watch, named.collect()));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let meters: Vec<_> = accounts.iter().map(|it| Arc::clone(&it.meters)).collect();
-        tasks.spawn(upkeep(self.telemetry.clone(), meters, stop.clone()));
+        tasks.spawn(upkeep(self.telemetry.clone(), stop.clone()));
         let scraped = accounts.into_iter().map(|shown| {
             let redis = connection.clone();
             Scraped::new(
@@ -125,12 +124,9 @@ impl Edge {
     }
 }
 
-async fn upkeep(telemetry: Telemetry, meters: Vec<Arc<AccountMeters>>, stop: CancellationToken) {
+async fn upkeep(telemetry: Telemetry, stop: CancellationToken) {
     while !stop.is_cancelled() {
         telemetry.upkeep();
-        for it in &meters {
-            it.sample();
-        }
         tokio::select! {
             () = stop.cancelled() => {}
             () = sleep(UPKEEP_EVERY) => {}

@@ -4,7 +4,6 @@
 //! jobs that share queue, kind and fate.
 
 use super::names;
-use super::pace::Pace;
 use super::recorder::Telemetry;
 use crate::klaviyo::{self, Client, Group, Operation};
 use crate::queue::{self, Fate, Overview, Route, Settled};
@@ -14,7 +13,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
-use tokio::time::Instant;
 
 const OUTCOMES: [&str; 4] = ["delivered", "retried", "snoozed", "buried"];
 /// The kind of what nobody could read.
@@ -51,7 +49,6 @@ struct QueueMeters {
     states: [Gauge; 5],
     oldest: Gauge,
     drain: Gauge,
-    pace: Pace,
 }
 
 struct OperationMeters {
@@ -127,10 +124,9 @@ impl AccountMeters {
 
     /// Takes over what Redis knows about the queues; without it nobody knows, and old numbers would lie.
     pub(super) fn see_queues(&self, seen: Option<&[Overview]>) {
-        let now = Instant::now();
         for meters in &self.queues {
             let found = seen.and_then(|seen| seen.iter().find(|it| it.queue == meters.queue));
-            meters.see(found, now);
+            meters.see(found);
         }
     }
 
@@ -142,14 +138,6 @@ impl AccountMeters {
         self.revision_days.set(days.map_or(f64::NAN, f64::from));
     }
 
-    /// Remembers the pace of every queue; every few seconds.
-    pub fn sample(&self) {
-        let now = Instant::now();
-        for queue in &self.queues {
-            queue.pace.sample(now);
-        }
-    }
-
     fn count_run(&self, first: &Settled<'_>, jobs: u64) {
         let kind = first.kind.unwrap_or(UNKNOWN);
         let Some(meters) = self
@@ -159,19 +147,16 @@ impl AccountMeters {
         else {
             return;
         };
-        let (outcome, is_done) = match first.fate {
-            Fate::Delivered => (0, true),
-            Fate::Retried => (1, false),
-            Fate::Snoozed => (2, false),
+        let outcome = match first.fate {
+            Fate::Delivered => 0,
+            Fate::Retried => 1,
+            Fate::Snoozed => 2,
             Fate::Buried(code) => {
                 self.count_dead(meters.queue, code, jobs);
-                (3, true)
+                3
             }
         };
         meters.outcomes[outcome].increment(jobs);
-        if is_done {
-            self.queues[meters.queue].pace.count(jobs);
-        }
     }
 
     fn count_dead(&self, queue: usize, code: &'static str, jobs: u64) {
@@ -252,12 +237,11 @@ impl QueueMeters {
                 .map(|state| telemetry.gauge(names::QUEUE_JOBS, own(&[("state", state)]))),
             oldest: telemetry.gauge(names::QUEUE_OLDEST, own(&[])),
             drain: telemetry.gauge(names::QUEUE_DRAIN, own(&[])),
-            pace: Pace::default(),
         }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "no queue has 2^52 jobs")]
-    fn see(&self, seen: Option<&Overview>, now: Instant) {
+    fn see(&self, seen: Option<&Overview>) {
         let Some(seen) = seen else {
             let all = self.states.iter().chain([&self.oldest, &self.drain]);
             return all.for_each(|gauge| gauge.set(f64::NAN));
@@ -273,8 +257,9 @@ impl QueueMeters {
             gauge.set(count as f64);
         }
         self.oldest.set(seen.oldest_ms as f64 / 1000.0);
-        let waiting = seen.ready + seen.in_flight + seen.delayed + seen.backfill;
-        self.drain.set(self.pace.seconds_for(waiting, now));
+        // Unknown while jobs wait and none leaves: for ever, as far as anybody can tell.
+        self.drain
+            .set(seen.drain_ms.map_or(f64::INFINITY, |ms| ms as f64 / 1000.0));
     }
 }
 

@@ -7,7 +7,6 @@
 mod account;
 mod log;
 pub mod names;
-mod pace;
 mod recorder;
 mod scrape;
 

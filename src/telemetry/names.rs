@@ -19,7 +19,7 @@ pub const JOB_WAIT: &str = "klaviyod_job_wait_seconds";
 pub const QUEUE_JOBS: &str = "klaviyod_queue_jobs";
 /// The age of the oldest job, by queue.
 pub const QUEUE_OLDEST: &str = "klaviyod_queue_oldest_seconds";
-/// How long the waiting jobs take at this daemon's pace of the last minute, by queue.
+/// How long the waiting jobs take at the fleet's rate of the last minute, by queue.
 pub const QUEUE_DRAIN: &str = "klaviyod_queue_drain_seconds";
 /// Jobs in one lot.
 pub const LOT_JOBS: &str = "klaviyod_lot_jobs";
@@ -76,7 +76,7 @@ pub const ALL: &[(&str, Shape, &str)] = &[
     (
         QUEUE_DRAIN,
         Shape::Gauge,
-        "Seconds until the waiting jobs are done at this daemon's pace of the last minute",
+        "Seconds until the waiting jobs are done at the rate of the last minute",
     ),
     (
         LOT_JOBS,
