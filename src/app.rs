@@ -4,7 +4,7 @@ use crate::config::{Account, Config};
 use crate::edge::{Edge, Prepared, Shown, check_redis};
 use crate::klaviyo::{Client, LocalBudget, Settings};
 use crate::queue::{BYTES_IN_FLIGHT_MAX, Engine, EngineConfig, Observer, Outbox, Redis};
-use crate::services::{Audit, Events, Profiles, Records, Retention, Services};
+use crate::services::{AccountAudit, Audit, Events, Profiles, Records, Retention, Services};
 use crate::store::{Database, Store};
 use crate::telemetry::{AccountMeters, Telemetry};
 use crate::worker::{Gates, Workers, routes, routes_of};
@@ -33,6 +33,7 @@ pub struct App {
 struct Delivering {
     client: Arc<Client>,
     meters: Arc<AccountMeters>,
+    audit: Arc<AccountAudit>,
     workers: Workers,
 }
 
@@ -59,9 +60,12 @@ impl App {
             keys: account.keys.clone(),
             client: Arc::clone(&delivering.client),
             meters: Arc::clone(&delivering.meters),
+            audit: Arc::clone(&delivering.audit),
             revision: account.klaviyo.revision.clone(),
         });
-        let edge = prepared.open(config, &redis, shown.collect()).await?;
+        let edge = prepared
+            .open(config, &redis, records.outage(), shown.collect())
+            .await?;
         Ok(Self {
             accounts,
             edge,
@@ -140,9 +144,10 @@ impl Delivering {
             events: Events::new(Arc::clone(&client)),
             profiles: Profiles::new(Arc::clone(&client), outbox, klaviyo.import_poll_first),
         });
+        let audit = audit.of_account(account.keys.account());
         let observers: Vec<Arc<dyn Observer>> = vec![
             Arc::<AccountMeters>::clone(&meters),
-            audit.observer(account.keys.account()),
+            Arc::<AccountAudit>::clone(&audit),
         ];
         let engine = EngineConfig {
             bytes_in_flight_max: BYTES_IN_FLIGHT_MAX / config.accounts.len().max(1),
@@ -163,6 +168,7 @@ impl Delivering {
         Ok(Self {
             client,
             meters,
+            audit,
             workers,
         })
     }

@@ -6,6 +6,7 @@ use crate::http::{Listening, Server, Surface};
 use crate::klaviyo::{BudgetScale, Client, LocalBudget, Settings};
 use crate::queue::{self, Redis};
 use crate::services::health::{Part, RedisWatch, State, Strictness, Watch, may_lose_jobs};
+use crate::services::{AccountAudit, Outage};
 use crate::telemetry::{AccountMeters, Scrape, Scraped, Telemetry};
 use anyhow::Context;
 use klaviyo_jobs::Keys;
@@ -32,6 +33,7 @@ pub(crate) struct Shown {
     pub(crate) keys: Keys,
     pub(crate) client: Arc<Client>,
     pub(crate) meters: Arc<AccountMeters>,
+    pub(crate) audit: Arc<AccountAudit>,
     pub(crate) revision: String,
 }
 
@@ -69,6 +71,7 @@ impl Prepared {
         self,
         config: &Config,
         redis: &Redis,
+        database: &Arc<Outage>,
         accounts: Vec<Shown>,
     ) -> anyhow::Result<Edge> {
         // A connection of its own: a question from outside never waits behind jobs, nor they behind it.
@@ -78,13 +81,18 @@ impl Prepared {
             (name, Arc::clone(&shown.client))
         });
         let redis_watch = RedisWatch::new(redis.clone(), connection.clone());
-        let watch = Arc::new(Watch::new(redis_watch, named.collect()));
+        let watch = Arc::new(Watch::new(
+            redis_watch,
+            Arc::clone(database),
+            named.collect(),
+        ));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         tasks.spawn(upkeep(self.telemetry.clone(), stop.clone()));
         let scraped = accounts.into_iter().map(|shown| {
             let redis = connection.clone();
             Scraped::new(
                 shown.meters,
+                shown.audit,
                 shown.client,
                 shown.revision,
                 redis,

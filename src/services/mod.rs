@@ -15,7 +15,7 @@ mod received;
 mod records;
 mod rows;
 
-pub use audit::Audit;
+pub use audit::{AccountAudit, Audit, Outage};
 pub use events::Events;
 pub use follow_up::FollowImport;
 pub use outcome::{Failure, Outcome};

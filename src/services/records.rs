@@ -42,6 +42,7 @@ pub struct Retention {
 #[derive(Debug)]
 pub struct Records {
     audit: Audit,
+    outage: Arc<Outage>,
     store: Store,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -74,7 +75,7 @@ impl Records {
             async move { write(&audit, &store, keep, &outage).await }
         });
         tasks.spawn({
-            let (store, stop) = (store.clone(), stop.clone());
+            let (store, stop, outage) = (store.clone(), stop.clone(), Arc::clone(&outage));
             async move {
                 let copying = copy(&store, redis, &accounts, &outage);
                 stop.run_until_cancelled(copying).await;
@@ -82,6 +83,7 @@ impl Records {
         });
         Ok(Ok(Self {
             audit,
+            outage,
             store,
             stop,
             tasks,
@@ -91,6 +93,11 @@ impl Records {
     /// The audit, for whoever feeds it or looks at it.
     pub fn audit(&self) -> &Audit {
         &self.audit
+    }
+
+    /// Whether the database is away.
+    pub fn outage(&self) -> &Arc<Outage> {
+        &self.outage
     }
 
     /// The database, for whoever looks things up.

@@ -7,6 +7,7 @@ use super::names;
 use super::recorder::Telemetry;
 use crate::klaviyo::{self, Client, Group, Operation};
 use crate::queue::{self, Fate, Overview, Route, Settled};
+use crate::services::AccountAudit;
 use jiff::Timestamp;
 use metrics::{Counter, Gauge, Histogram, Label};
 use std::collections::HashMap;
@@ -31,6 +32,8 @@ pub struct AccountMeters {
     credentials: Gauge,
     revision_days: Gauge,
     reconnects: Counter,
+    audit_dropped: Counter,
+    audit_lag: Gauge,
     takeovers: Counter,
     lots: Histogram,
     waits: Histogram,
@@ -99,6 +102,8 @@ impl AccountMeters {
                 .into(),
             credentials: telemetry.gauge(names::CREDENTIALS_OK, own(&[])),
             revision_days: telemetry.gauge(names::REVISION_DAYS, own(&[])),
+            audit_dropped: telemetry.counter(names::AUDIT_DROPPED, own(&[])),
+            audit_lag: telemetry.gauge(names::AUDIT_LAG, own(&[])),
             reconnects: telemetry.counter(names::REDIS_RECONNECTS, own(&[])),
             takeovers: telemetry.counter(names::LEASE_TAKEOVERS, own(&[])),
             lots: telemetry.histogram(names::LOT_JOBS, own(&[])),
@@ -128,6 +133,11 @@ impl AccountMeters {
             let found = seen.and_then(|seen| seen.iter().find(|it| it.queue == meters.queue));
             meters.see(found);
         }
+    }
+
+    pub(super) fn see_audit(&self, audit: &AccountAudit) {
+        self.audit_dropped.absolute(audit.dropped());
+        self.audit_lag.set(audit.lag().as_secs_f64());
     }
 
     pub(super) fn see_reconnects(&self, reconnects: u64) {

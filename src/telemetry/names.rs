@@ -41,6 +41,10 @@ pub const CREDENTIALS_OK: &str = "klaviyod_credentials_ok";
 pub const DEAD: &str = "klaviyod_dead_total";
 /// Jobs taken over from vanished consumers.
 pub const LEASE_TAKEOVERS: &str = "klaviyod_lease_takeovers_total";
+/// Attempts that the audit lacks.
+pub const AUDIT_DROPPED: &str = "klaviyod_audit_dropped_total";
+/// How long the oldest attempt has waited to be written.
+pub const AUDIT_LAG: &str = "klaviyod_audit_lag_seconds";
 /// Connections to Redis that were made anew.
 pub const REDIS_RECONNECTS: &str = "klaviyod_redis_reconnects_total";
 /// Days until the revision is two years old.
@@ -119,6 +123,16 @@ pub const ALL: &[(&str, Shape, &str)] = &[
         LEASE_TAKEOVERS,
         Shape::Counter,
         "Jobs taken over from daemons that vanished",
+    ),
+    (
+        AUDIT_DROPPED,
+        Shape::Counter,
+        "Attempts that are not in the audit, because the database did not take them in time",
+    ),
+    (
+        AUDIT_LAG,
+        Shape::Gauge,
+        "Seconds that the oldest attempt has waited to be written to the audit",
     ),
     (
         REDIS_RECONNECTS,

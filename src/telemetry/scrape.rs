@@ -7,6 +7,7 @@ use super::account::AccountMeters;
 use super::recorder::Telemetry;
 use crate::klaviyo::Client;
 use crate::queue::{Connection, Overview};
+use crate::services::AccountAudit;
 use crate::services::health::{Fresh, days_to_retirement};
 use crate::services::operations::Operations;
 use futures::FutureExt;
@@ -32,6 +33,7 @@ pub struct Scrape {
 #[derive(Debug)]
 pub struct Scraped {
     meters: Arc<AccountMeters>,
+    audit: Arc<AccountAudit>,
     client: Arc<Client>,
     revision: String,
     queues: Fresh<Option<Vec<Overview>>>,
@@ -41,6 +43,7 @@ impl Scraped {
     /// Creates what is needed to look at an account.
     pub fn new(
         meters: Arc<AccountMeters>,
+        audit: Arc<AccountAudit>,
         client: Arc<Client>,
         revision: String,
         redis: Connection,
@@ -57,6 +60,7 @@ impl Scraped {
         });
         Self {
             meters,
+            audit,
             client,
             revision,
             queues,
@@ -81,6 +85,7 @@ impl Scrape {
             let meters = &account.meters;
             meters.see_queues(account.queues.get().await.as_deref());
             meters.see_client(&account.client);
+            meters.see_audit(&account.audit);
             meters.see_revision(days_to_retirement(&account.revision, today));
             meters.see_reconnects(self.redis.health().reconnects());
         }

@@ -151,7 +151,12 @@ async fn delivery_goes_on_while_the_database_is_away_and_the_audit_catches_up() 
     shop.until_delivered().await;
     assert_eq!(shop.klaviyo.stats().distinct_events, 100);
     let audit = daemon.records().audit().clone();
-    until_async("the audit waits", async || !audit.lag().is_zero()).await;
+    let ready = format!("http://{}/health/ready", daemon.http_address().unwrap());
+    until_async("health says that the database is away", async || {
+        state_of("database", &ready).await == "warn"
+    })
+    .await;
+    assert!(!audit.lag().is_zero());
     server.restart().await;
     let store = open(&url).await;
     until_async("the audit catches up", async || {
@@ -159,6 +164,27 @@ async fn delivery_goes_on_while_the_database_is_away_and_the_audit_catches_up() 
     })
     .await;
     assert_eq!(audit.dropped(), 0);
+    assert_eq!(state_of("database", &ready).await, "ok");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_comes_later_is_waited_for_and_one_that_cannot_be_ends_with_exit_code_3() {
+    let mut shop = Shop::open().await;
+    shop.set("KLAVIYOD_DATABASE_URL", "sqlite:///nowhere/at/all.db");
+    let (code, _, complaint) = shop.command(&["run"]).await;
+    assert_eq!(code, Some(3));
+    assert!(
+        complaint.contains("check KLAVIYOD_DATABASE_URL"),
+        "{complaint}"
+    );
+
+    let Some(mut server) = PrivatePostgres::start().await else {
+        return say_skipped();
+    };
+    shop.set("KLAVIYOD_DATABASE_URL", &server.url("postgres"));
+    server.kill();
+    let (daemon, ()) = tokio::join!(shop.daemon(), server.restart());
     daemon.stop().await;
 }
 
@@ -184,6 +210,15 @@ async fn a_stop_does_not_wait_for_a_database_that_is_away() {
 fn event(number: usize) -> Value {
     json!({"kind": "event.track", "id": format!("order-{number}"), "data": {
         "metric": "Placed Order", "profile": {"email": format!("c-{number}@klqtest.dev")}}})
+}
+
+/// The state of a part in a report on health.
+async fn state_of(part: &str, url: &str) -> String {
+    let answer = reqwest::get(url).await.unwrap().bytes().await.unwrap();
+    let report: Value = serde_json::from_slice(&answer).unwrap();
+    let parts = report["parts"].as_array().unwrap();
+    let found = parts.iter().find(|it| it["name"] == part).unwrap();
+    found["state"].as_str().unwrap().to_owned()
 }
 
 async fn open(url: &str) -> Store {

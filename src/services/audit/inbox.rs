@@ -16,10 +16,17 @@ const BYTES_MAX: usize = 16 << 20;
 const NOTE_BYTES: usize = 160;
 const WARN_EVERY: Duration = Duration::from_secs(1);
 
+/// Whose jobs they are, and how many of them the audit lacks.
+#[derive(Debug)]
+pub(super) struct Account {
+    pub(super) name: Arc<str>,
+    pub(super) dropped: AtomicU64,
+}
+
 /// Jobs of one call that share a way, or one job with a way of its own.
 #[derive(Debug)]
 pub(super) struct Note {
-    pub(super) account: Arc<str>,
+    pub(super) account: Arc<Account>,
     pub(super) queue: Arc<str>,
     pub(super) kind: &'static str,
     pub(super) call: u64,
@@ -66,6 +73,7 @@ impl Inbox {
         let mut waiting = self.waiting();
         let bytes = note.bytes();
         if waiting.is_closed || waiting.bytes + bytes > BYTES_MAX {
+            note.drop_jobs();
             self.drop_jobs(note.count(), &mut waiting);
             return;
         }
@@ -96,9 +104,13 @@ impl Inbox {
     }
 
     /// What was taken cannot be written.
-    pub(super) fn drop_taken(&self, jobs: usize) {
+    pub(super) fn drop_taken(&self, taken: &[(Arc<Account>, usize)]) {
         let mut waiting = self.waiting();
         waiting.in_hand = None;
+        for (account, jobs) in taken {
+            account.drop_jobs(*jobs);
+        }
+        let jobs = taken.iter().map(|(_, jobs)| jobs).sum();
         self.drop_jobs(jobs, &mut waiting);
     }
 
@@ -143,7 +155,18 @@ impl Inbox {
     }
 }
 
+impl Account {
+    fn drop_jobs(&self, jobs: usize) {
+        let jobs = u64::try_from(jobs).unwrap_or(u64::MAX);
+        self.dropped.fetch_add(jobs, Ordering::Relaxed);
+    }
+}
+
 impl Note {
+    fn drop_jobs(&self) {
+        self.account.drop_jobs(self.count());
+    }
+
     pub(super) fn count(&self) -> usize {
         match &self.jobs {
             Noted::Delivered(ids) => ids.ends.len(),
@@ -180,14 +203,21 @@ impl Ids {
 mod tests {
     use super::*;
 
-    fn note(ids: usize) -> Note {
+    fn account() -> Arc<Account> {
+        Arc::new(Account {
+            name: "default".into(),
+            dropped: AtomicU64::new(0),
+        })
+    }
+
+    fn note(account: &Arc<Account>, ids: usize) -> Note {
         let mut delivered = Ids::default();
         for number in 0..ids {
             delivered.push(&format!("order-{number}"));
         }
         let now = Timestamp::UNIX_EPOCH;
         Note {
-            account: "default".into(),
+            account: Arc::clone(account),
             queue: "event-tracking".into(),
             kind: "event.track",
             call: 1,
@@ -200,14 +230,15 @@ mod tests {
 
     #[test]
     fn a_full_inbox_drops_and_counts_what_comes_and_keeps_what_is_there() {
-        let inbox = Inbox::default();
+        let (inbox, account) = (Inbox::default(), account());
         while inbox.dropped() == 0 {
-            inbox.put(note(1_000));
+            inbox.put(note(&account, 1_000));
         }
         assert_eq!(inbox.dropped(), 1_000);
+        assert_eq!(account.dropped.load(Ordering::Relaxed), 1_000);
         let kept = inbox.take(usize::MAX);
         assert!(kept.len() > 500, "{}", kept.len());
-        inbox.put(note(1));
+        inbox.put(note(&account, 1));
         assert_eq!((inbox.dropped(), inbox.take(usize::MAX).len()), (1_000, 1));
     }
 
@@ -215,7 +246,7 @@ mod tests {
     fn what_is_in_hand_still_waits_until_it_is_written() {
         let inbox = Inbox::default();
         assert_eq!(inbox.lag(), Duration::ZERO);
-        inbox.put(note(1));
+        inbox.put(note(&account(), 1));
         assert_eq!(inbox.take(1).len(), 1);
         assert!(inbox.lag() > Duration::ZERO);
         inbox.done();

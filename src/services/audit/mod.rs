@@ -7,12 +7,11 @@ mod observe;
 mod outage;
 mod write;
 
-use inbox::Inbox;
-pub(crate) use outage::Outage;
+pub use observe::AccountAudit;
+pub use outage::Outage;
 pub(crate) use write::{Keep, write};
 
-use crate::queue::Observer;
-use observe::OfAccount;
+use inbox::Inbox;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,11 +23,11 @@ pub struct Audit {
 
 impl Audit {
     /// Creates who listens to the queue of an account.
-    pub fn observer(&self, account: &str) -> Arc<dyn Observer> {
-        Arc::new(OfAccount::new(Arc::clone(&self.inbox), account))
+    pub fn of_account(&self, account: &str) -> Arc<AccountAudit> {
+        Arc::new(AccountAudit::new(Arc::clone(&self.inbox), account))
     }
 
-    /// Attempts that are not in the audit, because the database did not take them in time.
+    /// Attempts of all accounts that are not in the audit, because the database did not take them in time.
     pub fn dropped(&self) -> u64 {
         self.inbox.dropped()
     }

@@ -1,24 +1,39 @@
 //! Listens to the queue of one account: one note for each call, and one for each job that went otherwise.
 
-use super::inbox::{Ids, Inbox, Note, Noted};
+use super::inbox::{Account, Ids, Inbox, Note, Noted};
 use crate::queue::{Attempted, Call, Fate as Way, Observer, Settled};
 use crate::store::Fate;
 use jiff::Timestamp;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+/// The audit of one account.
 #[derive(Debug)]
-pub(super) struct OfAccount {
+pub struct AccountAudit {
     inbox: Arc<Inbox>,
-    account: Arc<str>,
+    account: Arc<Account>,
 }
 
-impl OfAccount {
+impl AccountAudit {
     pub(super) fn new(inbox: Arc<Inbox>, account: &str) -> Self {
         Self {
             inbox,
-            account: account.into(),
+            account: Arc::new(Account {
+                name: account.into(),
+                dropped: AtomicU64::new(0),
+            }),
         }
+    }
+
+    /// Attempts of the account that are not in the audit, because the database did not take them in time.
+    pub fn dropped(&self) -> u64 {
+        self.account.dropped.load(Ordering::Relaxed)
+    }
+
+    /// How long the oldest attempt, of whichever account, has waited to be written.
+    pub fn lag(&self) -> Duration {
+        self.inbox.lag()
     }
 
     fn note(&self, job: &Attempted<'_>, now: Timestamp, jobs: Noted) -> Note {
@@ -40,7 +55,7 @@ impl OfAccount {
     }
 }
 
-impl Observer for OfAccount {
+impl Observer for AccountAudit {
     fn lot(&self, _: usize) {}
 
     fn settled(&self, _: &[Settled<'_>]) {}

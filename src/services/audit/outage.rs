@@ -3,14 +3,21 @@
 use crate::store::Error;
 use std::error::Error as _;
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+/// Whether the database is away.
 #[derive(Debug, Default)]
-pub(crate) struct Outage {
+pub struct Outage {
     since: Mutex<Option<Instant>>,
 }
 
 impl Outage {
+    /// How long it has been away, if it is.
+    pub fn away_for(&self) -> Option<Duration> {
+        let since = self.since.lock().expect("nobody panics while holding it");
+        since.map(|began| began.elapsed())
+    }
+
     pub(crate) fn failed(&self, error: &Error) {
         let mut since = self.since.lock().expect("nobody panics while holding it");
         if since.is_none() {

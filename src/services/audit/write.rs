@@ -4,6 +4,7 @@ use super::inbox::{Inbox, Note, Noted};
 use super::{Audit, Outage};
 use crate::store::{Delivery, Error, IdHasher, Jobs, Store};
 use jiff::Timestamp;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -65,7 +66,10 @@ async fn closed(inbox: &Inbox) {
 }
 
 async fn write_batch(inbox: &Inbox, store: &Store, batch: Vec<Note>, outage: &Outage) {
-    let jobs = batch.iter().map(Note::count).sum();
+    let accounts = batch
+        .iter()
+        .map(|note| (Arc::clone(&note.account), note.count()));
+    let accounts: Vec<_> = accounts.collect();
     let hasher = store.hasher();
     let batch: Vec<Delivery> = batch.into_iter().map(|it| delivery(it, hasher)).collect();
     loop {
@@ -77,7 +81,7 @@ async fn write_batch(inbox: &Inbox, store: &Store, batch: Vec<Note>, outage: &Ou
             Err(error) => {
                 outage.failed(&error);
                 if error.is_about_data() || inbox.is_closed() {
-                    return inbox.drop_taken(jobs);
+                    return inbox.drop_taken(&accounts);
                 }
                 // The end of waiting is the next try: a stop need not wait for it.
                 drop(timeout(TRY_AGAIN, closed(inbox)).await);
@@ -122,7 +126,7 @@ fn delivery(note: Note, hasher: &IdHasher) -> Delivery {
         }
     };
     Delivery {
-        account: note.account,
+        account: Arc::clone(&note.account.name),
         queue: note.queue,
         kind: note.kind.into(),
         call: note.call,

@@ -1,6 +1,7 @@
 //! How the database is: whether it answers, and whether its tables are those of this version.
 
 use super::Part;
+use crate::services::Outage;
 use crate::store::{Database, Error, State};
 use secrecy::{ExposeSecret, SecretString};
 use std::time::Duration;
@@ -51,6 +52,21 @@ pub async fn doctor_database(url: &SecretString) -> Part {
         format!("{kind} lacks {pending} migrations of this version"),
         "run `klaviyod migrate`",
     )
+}
+
+/// What a running daemon says about the database. Without it delivery goes on, so it turns no traffic away.
+pub(super) fn ready_database(outage: &Outage) -> Part {
+    match outage.away_for() {
+        None => Part::ok(DATABASE, "takes the audit"),
+        Some(away) => Part::warn(
+            DATABASE,
+            format!(
+                "away for {} s; delivery goes on, and the audit waits in memory",
+                away.as_secs()
+            ),
+            "check KLAVIYOD_DATABASE_URL and that the server runs",
+        ),
+    }
 }
 
 fn unreachable(kind: &str, error: &Error) -> Part {

@@ -10,6 +10,7 @@ mod redis_server;
 mod watch;
 
 pub use database::doctor_database;
+use database::ready_database;
 pub use fresh::Fresh;
 pub use klaviyo::{ask_klaviyo, days_to_retirement, key_is_missing, klaviyo, revision, scopes};
 pub use redis_server::{RedisWatch, Strictness, doctor_redis, may_lose_jobs};

@@ -1,7 +1,8 @@
 //! The health of a running daemon, for whoever asks from outside.
 
-use super::{Part, RedisWatch, Report, klaviyo, ready_redis};
+use super::{Part, RedisWatch, Report, klaviyo, ready_database, ready_redis};
 use crate::klaviyo::Client;
+use crate::services::Outage;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,15 +10,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Debug)]
 pub struct Watch {
     redis: RedisWatch,
+    database: Arc<Outage>,
     accounts: Vec<(String, Arc<Client>)>,
     stopping: AtomicBool,
 }
 
 impl Watch {
-    /// Creates the watch over Redis and the clients of the accounts.
-    pub fn new(redis: RedisWatch, accounts: Vec<(String, Arc<Client>)>) -> Self {
+    /// Creates the watch over Redis, the database and the clients of the accounts.
+    pub fn new(
+        redis: RedisWatch,
+        database: Arc<Outage>,
+        accounts: Vec<(String, Arc<Client>)>,
+    ) -> Self {
         Self {
             redis,
+            database,
             accounts,
             stopping: AtomicBool::new(false),
         }
@@ -39,6 +46,7 @@ impl Watch {
             ));
         }
         parts.extend(ready_redis(&self.redis.look().await));
+        parts.push(ready_database(&self.database));
         Report::of(parts)
     }
 
