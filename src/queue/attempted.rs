@@ -5,7 +5,7 @@
 use super::engine::Engine;
 use super::entry::QueuedJob;
 use super::observe::{Fate, Observer};
-use super::settle::{Reason, Settlement, Verdict, fate};
+use super::settle::{Reason, Settlement, Verdict};
 use jiff::Timestamp;
 use klaviyo_jobs::Envelope;
 use std::borrow::Cow;
@@ -56,20 +56,16 @@ impl<'a> Attempted<'a> {
 }
 
 impl Engine {
-    pub(crate) fn tell_attempted(&self, settlement: &Settlement) {
+    pub(crate) fn tell_attempted(&self, settlement: &Settlement, fates: &[Fate]) {
         let Some(observer) = self.observer() else {
             return;
         };
-        let mut attempted = settlement.iter().map(|(job, verdict)| {
+        let mut attempted = settlement.iter().zip(fates).map(|((job, verdict), fate)| {
             let queue = &self.streams()[job.stream].queue;
             Attempted {
                 queue,
                 kind: job.kind,
-                fate: match verdict {
-                    // Nothing to look up for the many.
-                    Verdict::Delivered => Fate::Delivered,
-                    _ => fate(job, verdict, self.retries(queue)),
-                },
+                fate: *fate,
                 attempt: job.attempts.saturating_add(1),
                 call: job.call,
                 reason: match verdict {

@@ -5,7 +5,7 @@
 use super::attempted::Attempted;
 use super::engine::Engine;
 use super::entry::EntryId;
-use super::settle::{Settlement, fate};
+use super::settle::Settlement;
 use std::fmt;
 
 /// Hears what becomes of jobs. It runs within the engine's tasks and must not wait.
@@ -50,20 +50,17 @@ pub enum Fate {
 }
 
 impl Engine {
-    pub(crate) fn tell_settled(&self, settlement: &Settlement) {
+    pub(crate) fn tell_settled(&self, settlement: &Settlement, fates: &[Fate]) {
         let Some(observer) = self.observer() else {
             return;
         };
         let settled: Vec<Settled<'_>> = settlement
             .iter()
-            .map(|(job, verdict)| Settled {
+            .zip(fates)
+            .map(|((job, _), fate)| Settled {
                 queue: &self.streams()[job.stream].queue,
                 kind: job.kind,
-                fate: fate(
-                    job,
-                    verdict,
-                    self.retries(&self.streams()[job.stream].queue),
-                ),
+                fate: *fate,
                 enqueued: job.sid,
             })
             .collect();

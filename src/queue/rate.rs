@@ -6,7 +6,7 @@
 use super::connection::Connection;
 use super::engine::Engine;
 use super::observe::Fate;
-use super::settle::{Settlement, fate};
+use super::settle::Settlement;
 use klaviyo_jobs::Keys;
 use redis::Script;
 use std::collections::HashMap;
@@ -29,14 +29,11 @@ impl Rates {
         engine: &Engine,
         redis: &mut Connection,
         settlement: &Settlement,
+        fates: &[Fate],
     ) {
         static RATE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("rate.lua")));
-        for (job, verdict) in settlement {
-            let retries = engine.retries(&engine.streams()[job.stream].queue);
-            if matches!(
-                fate(job, verdict, retries),
-                Fate::Delivered | Fate::Buried(_)
-            ) {
+        for ((job, _), fate) in settlement.iter().zip(fates) {
+            if matches!(fate, Fate::Delivered | Fate::Buried(_)) {
                 *self.left.entry(job.stream).or_default() += 1;
             }
         }

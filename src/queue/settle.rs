@@ -144,10 +144,11 @@ pub(crate) async fn settle_all(
             redis.health().complain("settle", &error);
             sleep(PAUSE_AFTER_ERROR).await;
         }
-        engine.tell_settled(&settlement);
-        engine.tell_attempted(&settlement);
+        let fates = fates(&engine, &settlement);
+        engine.tell_settled(&settlement, &fates);
+        engine.tell_attempted(&settlement, &fates);
         engine.release(&settlement);
-        rates.count(&engine, &mut redis, &settlement).await;
+        rates.count(&engine, &mut redis, &settlement, &fates).await;
     }
 }
 
@@ -221,18 +222,21 @@ pub(super) async fn settle(
     Ok(())
 }
 
-/// Says where a verdict sends a job.
-pub(crate) fn fate(job: &QueuedJob, verdict: &Verdict, retries: Retries) -> Fate {
-    match verdict {
+/// Says where each verdict sent its job.
+fn fates(engine: &Engine, settlement: &Settlement) -> Vec<Fate> {
+    let now = Timestamp::now();
+    let fate = |(job, verdict): &(QueuedJob, Verdict)| match verdict {
         Verdict::Delivered => Fate::Delivered,
         Verdict::Snooze(_) => Fate::Snoozed,
         Verdict::Retry(reason) | Verdict::Bury(reason) => {
-            match Move::of(job, verdict, retries, Timestamp::now()).to {
+            let retries = engine.retries(&engine.streams()[job.stream].queue);
+            match Move::of(job, verdict, retries, now).to {
                 "dead" => Fate::Buried(reason.code),
                 _ => Fate::Retried,
             }
         }
-    }
+    };
+    settlement.iter().map(fate).collect()
 }
 
 struct Move<'a> {
