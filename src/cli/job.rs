@@ -3,6 +3,7 @@
 use super::confirm::Confirmation;
 use super::{Global, output};
 use crate::services::operations::{Explanation, JOBS_AHEAD_MAX, JobState, LocatedJob};
+use crate::store::Attempt;
 use clap::Subcommand;
 use output::Output;
 use std::process::ExitCode;
@@ -42,11 +43,13 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
                 Output::Json => output::json(&explanation)?,
                 Output::Table => print(&explanation),
             }
-            Ok(if explanation.found.is_empty() {
-                ExitCode::FAILURE
-            } else {
-                ExitCode::SUCCESS
-            })
+            Ok(
+                if explanation.found.is_empty() && explanation.attempts.is_empty() {
+                    ExitCode::FAILURE
+                } else {
+                    ExitCode::SUCCESS
+                },
+            )
         }
         Action::Cancel { id, confirmation } => {
             let seen = operations.explain(&id, false).await?;
@@ -84,7 +87,10 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
 /// Why nothing can be cancelled, and what can be done instead.
 fn why_not(seen: &Explanation) -> String {
     let Some(job) = seen.found.first() else {
-        return not_found(seen);
+        return match seen.delivered_at {
+            Some(at) => format!("it was delivered at {at}"),
+            None => not_found(seen),
+        };
     };
     let entry = job.entry.as_deref().unwrap_or("-");
     match job.state {
@@ -111,21 +117,47 @@ fn not_found(seen: &Explanation) -> String {
     text
 }
 
-fn print(explanation: &Explanation) {
-    if explanation.found.is_empty() {
-        return output::complain(&not_found(explanation));
+fn print(seen: &Explanation) {
+    if seen.found.is_empty() && seen.attempts.is_empty() {
+        return output::complain(&not_found(seen));
     }
-    for (number, job) in explanation.found.iter().enumerate() {
+    let fact = |name: &str, value: &str| output::line(&format!("{name:<10}  {value}"));
+    if seen.found.is_empty() {
+        fact("job", &seen.id);
+        match seen.delivered_at {
+            Some(at) => fact("state", &format!("delivered at {at}")),
+            None => fact("state", "not on a queue and not dead any more"),
+        }
+    }
+    for (number, job) in seen.found.iter().enumerate() {
         if number > 0 {
             output::line("");
         }
         for (name, value) in facts(job) {
-            output::line(&format!("{name:<10}  {value}"));
+            fact(name, &value);
         }
     }
-    for rest in &explanation.not_searched {
-        output::line(&format!("{:<10}  {rest}", "not seen"));
+    for attempt in &seen.attempts {
+        fact("attempt", &told(attempt));
     }
+    for rest in &seen.not_searched {
+        fact("not seen", rest);
+    }
+}
+
+/// One attempt in one line.
+fn told(attempt: &Attempt) -> String {
+    let (number, at) = (attempt.attempt, attempt.ended_at);
+    let mut parts = vec![format!("{number} at {at}: {}", attempt.outcome)];
+    parts.extend(attempt.code.clone());
+    parts.extend(attempt.status.map(|status| format!("status {status}")));
+    parts.extend(
+        attempt
+            .pointer
+            .as_ref()
+            .map(|pointer| format!("at {pointer}")),
+    );
+    parts.join(", ")
 }
 
 /// What a person needs to know about one copy, line by line.

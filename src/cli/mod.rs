@@ -162,6 +162,8 @@ impl Global {
             .connect()
             .await?;
         let keys = config.account(&self.account)?.keys.clone();
-        Ok(Operations::new(redis, keys).with_retries(config.worker.retries))
+        Ok(Operations::new(redis, keys)
+            .with_audit(config.database_url, config.hash_key)
+            .with_retries(config.worker.retries))
     }
 }

@@ -1,5 +1,6 @@
-use crate::harness::{EVENTS, PROFILES, Shop, until};
+use crate::harness::{EVENTS, PROFILES, Shop, until, until_async};
 use klaviyo_jobs::{Keys, keys::GROUP};
+use klaviyo_simulator::{Fault, FaultKind};
 use klaviyod::queue::recorded_actions;
 use serde_json::{Value, json};
 
@@ -360,6 +361,70 @@ async fn a_job_is_explained_wherever_it_is() {
         let next = job["next"].as_str().unwrap();
         assert!(next.contains("paused by an operator"), "{next}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivered_job_is_explained_by_the_audit_with_every_attempt() {
+    let mut shop = Shop::open().await;
+    shop.klaviyo.faults().push(Fault {
+        operation: None,
+        times: 1,
+        kind: FaultKind::Status {
+            status: 503,
+            retry_after: None,
+        },
+    });
+    let daemon = shop.daemon().await;
+    let entry = shop.add(EVENTS, &order_without_id().to_string()).await;
+    shop.until_delivered().await;
+    let known = async || {
+        let (code, said, _) = shop.command(&["job", "explain", &entry]).await;
+        (code == Some(0)).then(|| serde_json::from_str::<Value>(&said).unwrap())
+    };
+    // The audit is written in batches.
+    until_async("the audit knows both attempts", async || {
+        let explanation = known().await;
+        explanation.is_some_and(|it| it["attempts"].as_array().unwrap().len() == 2)
+    })
+    .await;
+    let explanation = known().await.unwrap();
+    let outcomes = [0, 1].map(|at| explanation["attempts"][at]["outcome"].clone());
+    assert_eq!(outcomes, [json!("retry"), json!("delivered")]);
+    assert_eq!(explanation["attempts"][0]["status"], 503);
+    assert!(explanation["delivered_at"].is_string());
+    assert_eq!(explanation["found"], json!([]));
+    let id = format!("event-tracking/{entry}");
+    let (_, said, _) = shop
+        .command(&["job", "explain", &id, "--output", "table"])
+        .await;
+    assert!(
+        said.contains("delivered at") && said.contains("status 503"),
+        "{said}"
+    );
+    let (code, _, complaint) = shop.command(&["job", "cancel", &id, "--yes"]).await;
+    assert_eq!(code, Some(1));
+    assert!(complaint.contains("it was delivered at"), "{complaint}");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_that_cannot_be_reached_is_said_and_hides_nothing_else() {
+    let mut shop = Shop::open().await;
+    shop.set(
+        "KLAVIYOD_DATABASE_URL",
+        "postgres://nobody:secret@127.0.0.1:1/none",
+    );
+    shop.add(EVENTS, &order("o-1").to_string()).await;
+    let (code, said, _) = shop.command(&["job", "explain", "o-1"]).await;
+    assert_eq!(code, Some(0));
+    let explanation: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(explanation["found"][0]["state"], "ready");
+    let not_searched = explanation["not_searched"].to_string();
+    assert!(
+        not_searched.contains("audit: failed to reach the database"),
+        "{said}"
+    );
+    assert!(!said.contains("secret"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

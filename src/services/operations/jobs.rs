@@ -1,16 +1,21 @@
 //! What operators do with one job: see where it is and what happens next, and cancel it.
 
-use super::Operations;
+use super::remedies::remedy;
 use super::search::{Copy, Place, Search, Searched};
+use super::{Operations, queues};
 use crate::queue::cancel::{cancel_delayed, cancel_ready};
 use crate::queue::pause::paused;
 use crate::queue::place::ahead;
 use crate::queue::{EntryId, QueuedJob, RedisResult, dead_job};
+use crate::store::Attempt;
 use jiff::Timestamp;
 use klaviyo_jobs::Envelope;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
+
+/// How the audit names an attempt that ended well.
+const DELIVERED: &str = "delivered";
 
 /// Where a job is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -77,6 +82,10 @@ pub struct Explanation {
     pub id: String,
     /// Every copy.
     pub found: Vec<LocatedJob>,
+    /// Every attempt that the audit knows, oldest first.
+    pub attempts: Vec<Attempt>,
+    /// When Klaviyo accepted it, according to the audit.
+    pub delivered_at: Option<Timestamp>,
     /// Where it was looked for.
     pub searched: Vec<Searched>,
     /// Where it was not.
@@ -99,14 +108,19 @@ impl Operations {
     /// Redis' own.
     pub async fn explain(&mut self, id: &str, with_payload: bool) -> RedisResult<Explanation> {
         let search = self.search(id).await?;
-        let not_searched = search.not_searched();
+        let mut not_searched = search.not_searched();
         let Search { copies, searched } = search;
         let paused = paused(&mut self.redis, &self.keys).await?;
         let mut found = Vec::new();
         for copy in copies {
             found.push(self.locate(copy, &paused, with_payload).await?);
         }
+        let audited = self.audited(&ids_of(id, &found)).await;
+        not_searched.extend(audited.not_searched);
+        let delivered = audited.attempts.iter().filter(|it| it.outcome == DELIVERED);
         Ok(Explanation {
+            delivered_at: delivered.map(|it| it.ended_at).next_back(),
+            attempts: audited.attempts,
             account: self.keys.account().to_owned(),
             id: id.to_owned(),
             found,
@@ -207,12 +221,13 @@ impl Operations {
             }
             Place::Dead(job) => {
                 let dead = dead_job(&mut self.redis, &self.keys, queue, job.id).await?;
+                let remedy = dead.as_ref().map_or("", |it| remedy(&it.code));
                 LocatedJob {
                     died_at: Some(job.id.time()),
                     code: dead.as_ref().map(|it| it.code.clone()),
                     detail: dead.map(|it| it.detail),
                     next: format!(
-                        "nothing, until somebody replays or discards it: `klaviyod dlq show {}`",
+                        "nothing, until somebody replays or discards it (`klaviyod dlq show {}`). {remedy}",
                         job.id
                     ),
                     payload: shown(&job.payload),
@@ -221,6 +236,18 @@ impl Operations {
             }
         })
     }
+}
+
+/// Under which ids the audit may know a job: an own id, or the name of its place, which a person may shorten.
+fn ids_of(id: &str, found: &[LocatedJob]) -> Vec<String> {
+    let mut ids = vec![id.to_owned()];
+    ids.extend(found.iter().filter_map(|job| job.id.clone()));
+    if EntryId::parse(id).is_some() {
+        ids.extend(queues().map(|queue| format!("{queue}/{id}")));
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }
 
 fn on_stream(state: JobState, queue: &str, job: &QueuedJob) -> LocatedJob {

@@ -1,5 +1,6 @@
 //! What operators and the edges may do with queues: the one way in for the command line.
 
+mod audit;
 mod dead;
 mod jobs;
 mod queues;
@@ -26,6 +27,7 @@ pub struct Operations {
     redis: Connection,
     keys: Keys,
     retries: BTreeMap<&'static str, Retries>,
+    audit: Option<audit::AuditPlace>,
 }
 
 impl Operations {
@@ -35,6 +37,7 @@ impl Operations {
             redis,
             keys,
             retries: BTreeMap::new(),
+            audit: None,
         }
     }
 
