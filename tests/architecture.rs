@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
+use klaviyod::services::operations::remedies;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -122,6 +123,70 @@ fn every_layer_is_listed() {
     }
 }
 
+#[test]
+fn every_error_code_has_a_remedy_and_the_page_of_errors_shows_the_same() {
+    let page = read(&root().join("docs/errors.md"));
+    let shown: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    let known: Vec<String> = remedies::remedies()
+        .iter()
+        .map(|it| {
+            let acts = it.acts.as_str();
+            format!(
+                "| `{}` | {} | {acts} | {} |",
+                it.code, it.meaning, it.remedy
+            )
+        })
+        .collect();
+    assert_eq!(shown, known, "docs/errors.md and remedies.rs differ");
+    assert!(remedies::remedies().is_sorted_by_key(|it| it.code));
+    let missing: Vec<String> = codes()
+        .into_iter()
+        .filter(|code| remedies::find(code).is_none())
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "codes without a remedy, add them to remedies.rs: {missing:?}"
+    );
+}
+
+/// Every text in the sources that looks like an error code.
+fn codes() -> Vec<String> {
+    let mut files = files_in(root().join("jobs/src"));
+    for layer in ["klaviyo", "queue", "services", "worker"] {
+        files.extend(files_of(layer));
+    }
+    let families = ["job.", "keys.", "klaviyo.", "worker."];
+    let is_code = |text: &&str| {
+        text == &"poison"
+            || families
+                .iter()
+                .any(|family| text.strip_prefix(family).is_some_and(is_snake_case))
+    };
+    let mut found = Vec::new();
+    // What operators do has names of the same form.
+    let in_operations = |file: &&PathBuf| file.to_string_lossy().contains("/operations/");
+    for file in files.iter().filter(|file| !in_operations(file)) {
+        let code = code(file);
+        let shipped = code.split("#[cfg(test)]").next().unwrap_or_default();
+        found.extend(shipped.split('"').filter(is_code).map(str::to_owned));
+    }
+    assert!(
+        found.len() > 25,
+        "the search for codes is broken: {found:?}"
+    );
+    found
+}
+
+fn is_snake_case(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
 fn layers() -> impl Iterator<Item = &'static (&'static str, &'static [&'static str])> {
     MAY_USE.iter()
 }
@@ -139,8 +204,12 @@ fn read(path: &Path) -> String {
 }
 
 fn files_of(layer: &str) -> Vec<PathBuf> {
+    files_in(src().join(layer))
+}
+
+fn files_in(folder: PathBuf) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut folders = vec![src().join(layer)];
+    let mut folders = vec![folder];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

@@ -11,6 +11,7 @@ mod crash;
 mod databases;
 mod dead;
 mod delivery;
+mod dlq;
 mod doctor;
 mod harness;
 mod http;

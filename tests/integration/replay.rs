@@ -14,8 +14,8 @@ const REPLAY_ALL: &[&str] = &["dlq", "replay", "--all", "--yes"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_that_is_killed_again_and_again_under_load_neither_loses_nor_doubles() {
-    const DEAD: u64 = 20_000;
-    const LIVE: u64 = 5_000;
+    const DEAD: u64 = 10_000;
+    const LIVE: u64 = 3_000;
     let mut shop = Shop::open().await;
     let letters: Vec<Letter> = (0..DEAD)
         .map(|number| Letter::fresh(&event(&format!("dead-{number}"))))

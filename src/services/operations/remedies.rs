@@ -121,7 +121,7 @@ static REMEDIES: &[Remedy] = &[
     ),
     code(
         "klaviyo.bad_answer",
-        "Klaviyo accepted the call, but its answer could not be read until the attempts were used up.",
+        "Klaviyo accepted the call, but its answer could not be read until attempts or age were used up.",
         Acts::Klaviyo,
         "Replay it: repeating is harmless, for events keep their `unique_id` and upserts say the same again.",
     ),
@@ -175,7 +175,7 @@ static REMEDIES: &[Remedy] = &[
     ),
     code(
         "klaviyo.no_answer",
-        "No connection, or no answer in time, until the attempts were used up; whether Klaviyo did it is unknown.",
+        "No connection, or no answer in time, until attempts or age were used up; whether Klaviyo did it is unknown.",
         Acts::Operator,
         "See that the daemon reaches Klaviyo, then replay: events keep their `unique_id`, so none counts twice.",
     ),
@@ -211,13 +211,13 @@ static REMEDIES: &[Remedy] = &[
     ),
     code(
         "klaviyo.unavailable",
-        "Klaviyo failed (5xx, 408) until the attempts were used up.",
+        "Klaviyo failed (5xx, 408) until attempts or age were used up.",
         Acts::Klaviyo,
         "Replay when status.klaviyo.com is green again.",
     ),
     code(
         "klaviyo.unexpected",
-        "Klaviyo, or something in between, answered what it does not document, until the attempts were used up.",
+        "Klaviyo, or something in between, answered what it does not document, until attempts or age were used up.",
         Acts::Operator,
         "Look for a proxy or a wrong `klaviyo.base_url`, then replay.",
     ),
@@ -229,7 +229,7 @@ static REMEDIES: &[Remedy] = &[
     ),
     code(
         "worker.abandoned",
-        "The handler ended without a verdict, mostly by a panic, until the attempts were used up.",
+        "The handler ended without a verdict, mostly by a panic, until attempts or age were used up.",
         Acts::Operator,
         "Report the panic in the log as a bug; replay it with a version that mends it.",
     ),
