@@ -1,0 +1,190 @@
+use super::*;
+use crate::harness::until_async;
+use klaviyo_simulator::{Fault, FaultKind};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_job_is_cancelled_by_its_id_and_its_id_is_free_again() {
+    let mut shop = Shop::open().await;
+    enqueue(&shop, "o/1", &[]).await;
+    enqueue(&shop, "o/2", &["--in", "1h"]).await;
+    let third = shop.add(EVENTS, &order_without_id().to_string()).await;
+    shop.add(EVENTS, &order("o/11").to_string()).await;
+    let (code, _, complaint) = shop.command(&["job", "cancel", "o/1"]).await;
+    assert_eq!(code, Some(2));
+    assert!(complaint.contains("--yes"), "{complaint}");
+    for id in ["o/1", "o/2", &format!("event-tracking/{third}")] {
+        let (code, said, complaint) = shop.command(&["job", "cancel", id, "--yes"]).await;
+        assert_eq!(code, Some(0), "{complaint}");
+        let done: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(done, json!({"cancelled": 1, "in_flight": 0}));
+        let (code, _, complaint) = shop.command(&["job", "cancel", id, "--yes"]).await;
+        assert_eq!(code, Some(1));
+        assert!(complaint.contains("no job has this id"), "{complaint}");
+    }
+    assert_eq!(claims(&mut shop).await, 0);
+    let queue = queue(&shop, "event-tracking").await;
+    assert_eq!((&queue["ready"], &queue["delayed"]), (&json!(1), &json!(0)));
+    assert_eq!(recorded(&mut shop).await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_flight_or_dead_is_not_cancelled_and_the_command_says_so() {
+    let mut shop = Shop::open().await;
+    shop.add(EVENTS, &order("held").to_string()).await;
+    take(&mut shop, EVENTS, 1).await;
+    let dead = add_dead(&mut shop, &order("dead")).await;
+    let (code, _, complaint) = shop.command(&["job", "cancel", "held", "--yes"]).await;
+    assert_eq!(code, Some(1));
+    assert!(
+        complaint.contains("in flight, taken by another-daemon"),
+        "{complaint}"
+    );
+    let (code, _, complaint) = shop.command(&["job", "cancel", "dead", "--yes"]).await;
+    assert_eq!(code, Some(1));
+    assert!(
+        complaint.contains(&format!("dlq discard {dead}")),
+        "{complaint}"
+    );
+    let queue = queue(&shop, "event-tracking").await;
+    assert_eq!(
+        (&queue["in_flight"], &queue["dead"]),
+        (&json!(1), &json!(1))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_explained_wherever_it_is() {
+    let mut shop = Shop::open().await;
+    shop.add_all(EVENTS, ["held", "first", "second"].into_iter().map(order))
+        .await;
+    take(&mut shop, EVENTS, 1).await;
+    enqueue(&shop, "later", &["--in", "1h"]).await;
+    let dead = add_dead(&mut shop, &order("dead")).await;
+
+    let second = explain(&shop, "second").await;
+    assert_eq!(
+        (&second["state"], &second["lane"], &second["ahead"]),
+        (&json!("ready"), &json!("live"), &json!(1))
+    );
+    assert_eq!(second["kind"], "event.track");
+    assert!(second.get("payload").is_none(), "{second}");
+    let by_entry = explain(&shop, second["entry"].as_str().unwrap()).await;
+    assert_eq!(by_entry["id"], "second");
+
+    let held = explain(&shop, "held").await;
+    assert_eq!(
+        (&held["state"], &held["consumer"], &held["times_taken"]),
+        (&json!("in_flight"), &json!("another-daemon"), &json!(1))
+    );
+    let later = explain(&shop, "later").await;
+    assert_eq!(later["state"], "delayed");
+    assert!(later["due_at"].is_string());
+    let dead_job = explain(&shop, "dead").await;
+    assert_eq!(
+        (&dead_job["state"], &dead_job["entry"], &dead_job["code"]),
+        (&json!("dead"), &json!(dead), &json!("klaviyo.invalid"))
+    );
+
+    shop.command(&["queue", "pause", "event-tracking"]).await;
+    for (id, state) in [("second", "ready"), ("later", "delayed")] {
+        let job = explain(&shop, id).await;
+        assert_eq!(job["state"], state);
+        let next = job["next"].as_str().unwrap();
+        assert!(next.contains("paused by an operator"), "{next}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivered_job_is_explained_by_the_audit_with_every_attempt() {
+    let mut shop = Shop::open().await;
+    shop.klaviyo.faults().push(Fault {
+        operation: None,
+        times: 1,
+        kind: FaultKind::Status {
+            status: 503,
+            retry_after: None,
+        },
+    });
+    let daemon = shop.daemon().await;
+    let entry = shop.add(EVENTS, &order_without_id().to_string()).await;
+    shop.until_delivered().await;
+    let known = async || {
+        let (code, said, _) = shop.command(&["job", "explain", &entry]).await;
+        (code == Some(0)).then(|| serde_json::from_str::<Value>(&said).unwrap())
+    };
+    // The audit is written in batches.
+    until_async("the audit knows both attempts", async || {
+        let explanation = known().await;
+        explanation.is_some_and(|it| it["attempts"].as_array().unwrap().len() == 2)
+    })
+    .await;
+    let explanation = known().await.unwrap();
+    let outcomes = [0, 1].map(|at| explanation["attempts"][at]["outcome"].clone());
+    assert_eq!(outcomes, [json!("retry"), json!("delivered")]);
+    assert_eq!(explanation["attempts"][0]["status"], 503);
+    assert!(explanation["delivered_at"].is_string());
+    assert_eq!(explanation["found"], json!([]));
+    let id = format!("event-tracking/{entry}");
+    let (_, said, _) = shop
+        .command(&["job", "explain", &id, "--output", "table"])
+        .await;
+    assert!(
+        said.contains("delivered at") && said.contains("status 503"),
+        "{said}"
+    );
+    let (code, _, complaint) = shop.command(&["job", "cancel", &id, "--yes"]).await;
+    assert_eq!(code, Some(1));
+    assert!(complaint.contains("it was delivered at"), "{complaint}");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_that_cannot_be_reached_is_said_and_hides_nothing_else() {
+    let mut shop = Shop::open().await;
+    shop.set(
+        "KLAVIYOD_DATABASE_URL",
+        "postgres://nobody:secret@127.0.0.1:1/none",
+    );
+    shop.add(EVENTS, &order("o-1").to_string()).await;
+    let (code, said, _) = shop.command(&["job", "explain", "o-1"]).await;
+    assert_eq!(code, Some(0));
+    let explanation: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(explanation["found"][0]["state"], "ready");
+    let not_searched = explanation["not_searched"].to_string();
+    assert!(
+        not_searched.contains("audit: failed to reach the database"),
+        "{said}"
+    );
+    assert!(!said.contains("secret"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_nowhere_is_told_with_where_it_was_looked_for() {
+    let mut shop = Shop::open().await;
+    shop.add(EVENTS, &order("o-1").to_string()).await;
+    let (code, said, _) = shop.command(&["job", "explain", "o-2"]).await;
+    assert_eq!(code, Some(1));
+    let explanation: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(explanation["found"], json!([]));
+    let searched = explanation["searched"].as_array().unwrap();
+    assert!(
+        searched.contains(&json!({"place": "event-tracking:live", "entries": 1, "complete": true}))
+    );
+    let (_, _, complaint) = shop
+        .command(&["job", "explain", "o-2", "--output", "table"])
+        .await;
+    assert!(complaint.contains("profile-sync:dead"), "{complaint}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_is_shown_only_where_it_is_asked_for() {
+    let mut shop = Shop::open().await;
+    shop.add(EVENTS, &order("o-1").to_string()).await;
+    for output in ["table", "json"] {
+        let explain = ["job", "explain", "o-1", "--output", output];
+        let (_, said, _) = shop.command(&explain).await;
+        assert!(!said.contains("klqtest.dev"), "{said}");
+        let (_, said, _) = shop.command(&[&explain[..], &["--payload"]].concat()).await;
+        assert!(said.contains("klqtest.dev"), "{said}");
+    }
+}
