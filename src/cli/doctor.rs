@@ -22,14 +22,16 @@ pub(super) async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let redis = Redis::at(config.redis_url.expose_secret())?;
     // All at once: one that does not answer delays nobody.
     let accounts = join_all(config.accounts.iter().map(account));
-    let (redis, database, accounts) = tokio::join!(
+    let keys: Vec<_> = config.accounts.iter().map(|it| it.keys.clone()).collect();
+    let (url, migrates) = (&config.database_url, config.database_migrates);
+    let (of_redis, database, accounts) = tokio::join!(
         doctor_redis(&redis, edge::strictness(config.environment)),
-        doctor_database(&config.database_url),
+        doctor_database(url, migrates, &redis, &keys),
         accounts,
     );
     let mut parts = vec![configuration(&config)];
-    parts.extend(redis);
-    parts.push(database);
+    parts.extend(of_redis);
+    parts.extend(database);
     parts.extend(accounts.into_iter().flatten());
     let report = Report::of(parts);
     match Output::or_fitting(global.output) {

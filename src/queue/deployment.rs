@@ -35,6 +35,17 @@ pub async fn register_deployment(
     }
 }
 
+/// Returns the database that is registered, if one is.
+///
+/// # Errors
+/// Redis' own.
+pub async fn registered_deployment(
+    redis: &mut Connection,
+    keys: &Keys,
+) -> RedisResult<Option<String>> {
+    cmd("GET").arg(keys.deployment()).query_async(redis).await
+}
+
 /// Registers a database in place of whichever is; returns the one that was.
 ///
 /// # Errors

@@ -42,7 +42,7 @@ pub use dead::{
     DeadJob, DeadRange, MoveBack, Payload, dead_job, dead_page, discard_dead, edit_dead,
     newest_dead, replay_dead,
 };
-pub use deployment::{adopt_deployment, register_deployment};
+pub use deployment::{adopt_deployment, register_deployment, registered_deployment};
 pub use engine::{BYTES_IN_FLIGHT_MAX, Engine, EngineConfig, Outlook, Route};
 pub use entry::{EntryId, QueuedJob};
 pub use lot::Lot;

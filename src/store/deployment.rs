@@ -54,6 +54,23 @@ impl Store {
     }
 }
 
+impl Database {
+    /// Returns the id of the deployment without making one; the tables must be there.
+    ///
+    /// # Errors
+    /// [`Error::Query`].
+    pub async fn deployment(&self) -> Result<Option<String>, Error> {
+        let failed = Error::query("read the id of the deployment");
+        let rows = self.read(select()).await;
+        let id = rows.and_then(|rows| rows.first().map(|row| row.get("id")).transpose());
+        id.map_err(failed)
+    }
+}
+
+fn select() -> Statement {
+    Statement::new("SELECT id FROM deployment", [])
+}
+
 async fn deployment(database: &Database) -> sqlx::Result<String> {
     let id = format!("{:032x}", rand::random::<u128>());
     let now = Timestamp::now().as_millisecond();
@@ -61,7 +78,6 @@ async fn deployment(database: &Database) -> sqlx::Result<String> {
         "INSERT INTO deployment (only_row, id, created_ms) VALUES (1, $1, $2) ON CONFLICT DO NOTHING",
         [id.into(), now.into()],
     );
-    let select = || Statement::new("SELECT id FROM deployment", []);
     if let Some(row) = database.read(select()).await?.first() {
         return row.get("id");
     }

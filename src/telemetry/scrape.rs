@@ -87,7 +87,11 @@ impl Scrape {
             meters.see_client(&account.client);
             meters.see_audit(&account.audit);
             meters.see_revision(days_to_retirement(&account.revision, today));
-            meters.see_reconnects(self.redis.health().reconnects());
+        }
+        // The accounts share Redis. It is told once, for the first of them, so that sums stay true.
+        if let Some(first) = self.accounts.first() {
+            let reconnects = self.redis.health().reconnects();
+            first.meters.see_reconnects(reconnects);
         }
         self.telemetry.page()
     }

@@ -108,6 +108,39 @@ async fn the_doctor_goes_on_without_redis_and_without_klaviyo_and_ends_soon() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_sees_a_database_that_lacks_tables_or_belongs_to_another_redis() {
+    let mut shop = Shop::open().await;
+    let (code, report) = doctor(&shop).await;
+    assert_eq!((code, state(&report, "database")), (0, "warn"), "{report}");
+    shop.daemon().await.stop().await;
+    let (code, report) = doctor(&shop).await;
+    assert_eq!((code, state(&report, "database")), (0, "ok"), "{report}");
+    assert_eq!(state(&report, "database of this redis"), "ok");
+    let folder = tempfile::TempDir::new().unwrap();
+    let other = format!("sqlite://{}/other.db", folder.path().display());
+    shop.set("KLAVIYOD_DATABASE_URL", &other);
+    shop.command(&["migrate"]).await;
+    let (code, report) = doctor(&shop).await;
+    // Its id is made by the first who opens it.
+    assert_eq!(
+        (code, state(&report, "database of this redis")),
+        (0, "missing"),
+        "{report}"
+    );
+    let (code, _, complaints) = shop.command(&["run"]).await;
+    assert!(
+        code != Some(0) && complaints.contains("Redis belongs to"),
+        "{complaints}"
+    );
+    let (code, report) = doctor(&shop).await;
+    assert_eq!(
+        (code, state(&report, "database of this redis")),
+        (1, "bad"),
+        "{report}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_doctor_asks_the_replicas_whether_they_persist() {
     let mut shop = Shop::open().await;
     configure(&mut shop, "appendonly", "yes").await;

@@ -1,8 +1,10 @@
 //! How the database is: whether it answers, and whether its tables are those of this version.
 
 use super::Part;
+use crate::queue::{Redis, RedisResult, registered_deployment};
 use crate::services::Outage;
 use crate::store::{Database, Error, State};
+use klaviyo_jobs::Keys;
 use secrecy::{ExposeSecret, SecretString};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -12,46 +14,85 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 const DATABASE: &str = "database";
 
-/// What `doctor` says about the database. It is looked at, never created or changed.
-pub async fn doctor_database(url: &SecretString) -> Part {
+/// What `doctor` says about the database, and whether it is the one Redis belongs to. It is looked at, never created or
+/// changed; `migrates` is whether `run` would do that.
+pub async fn doctor_database(
+    url: &SecretString,
+    migrates: bool,
+    redis: &Redis,
+    accounts: &[Keys],
+) -> Vec<Part> {
     let url = url.expose_secret();
     let kind = if url.starts_with("sqlite:") {
         "SQLite"
     } else {
         "PostgreSQL"
     };
-    let look = async {
-        let database = Database::look(url).await?;
-        let migrations = database.migrations().await;
-        database.close().await;
-        migrations
-    };
-    let migrations = match timeout(PATIENCE, look).await {
-        Ok(Ok(migrations)) => migrations,
-        Ok(Err(error)) => return unreachable(kind, &error),
+    let (pending, deployment) = match timeout(PATIENCE, look(url)).await {
+        Ok(Ok(seen)) => seen,
+        Ok(Err(error)) => return vec![unreachable(kind, &error)],
         Err(_) => {
-            return Part::bad(
+            return vec![Part::bad(
                 DATABASE,
                 format!("{kind} does not answer within {} s", PATIENCE.as_secs()),
                 "check KLAVIYOD_DATABASE_URL and that the server runs",
-            );
+            )];
         }
     };
-    let pending = migrations
-        .iter()
-        .filter(|it| it.state == State::Pending)
-        .count();
-    if pending == 0 {
-        return Part::ok(
+    let mut parts = vec![match (pending, migrates) {
+        (0, _) => Part::ok(
             DATABASE,
             format!("{kind} answers, its tables are up to date"),
-        );
+        ),
+        (pending, true) => Part::warn(
+            DATABASE,
+            format!("{kind} lacks {pending} migrations of this version"),
+            "`klaviyod run` applies them at its start",
+        ),
+        (pending, false) => Part::bad(
+            DATABASE,
+            format!("{kind} lacks {pending} migrations of this version"),
+            "run `klaviyod migrate`: `run` refuses to start before, because database.migrate is off",
+        ),
+    }];
+    if let Some(ours) = deployment {
+        let compared = timeout(PATIENCE, belongs(redis, accounts, &ours)).await;
+        // That Redis is away is told elsewhere.
+        parts.extend(compared.ok().and_then(Result::ok));
     }
-    Part::bad(
-        DATABASE,
-        format!("{kind} lacks {pending} migrations of this version"),
-        "run `klaviyod migrate`",
-    )
+    parts
+}
+
+/// How many migrations are pending, and the id of the deployment.
+async fn look(url: &str) -> Result<(usize, Option<String>), Error> {
+    let database = Database::look(url).await?;
+    let seen = async {
+        let migrations = database.migrations().await?;
+        let pending = migrations.iter().filter(|it| it.state == State::Pending);
+        Ok(match pending.count() {
+            0 => (0, database.deployment().await?),
+            pending => (pending, None),
+        })
+    };
+    let seen = seen.await;
+    database.close().await;
+    seen
+}
+
+async fn belongs(redis: &Redis, accounts: &[Keys], ours: &str) -> RedisResult<Part> {
+    let name = "database of this redis";
+    let mut connection = redis.try_connect().await?;
+    for keys in accounts {
+        let registered = registered_deployment(&mut connection, keys).await?;
+        if let Some(registered) = registered.filter(|registered| registered != ours) {
+            return Ok(Part::bad(
+                name,
+                format!("Redis belongs to the database {registered}, and this one is {ours}"),
+                "give every daemon the same KLAVIYOD_DATABASE_URL, or, if the old database is lost, run `klaviyod migrate --adopt`",
+            ));
+        }
+    }
+    Ok(Part::ok(name, "they belong together"))
 }
 
 /// What a running daemon says about the database. Without it delivery goes on, so it turns no traffic away.
@@ -75,7 +116,7 @@ fn unreachable(kind: &str, error: &Error) -> Part {
         return Part::warn(
             DATABASE,
             "there is no SQLite file that can be opened at KLAVIYOD_DATABASE_URL",
-            "run `klaviyod migrate` to create it, or check the folder and its rights",
+            "before the first start that is normal, else check the folder and its rights; `klaviyod migrate` creates it",
         );
     }
     Part::bad(
