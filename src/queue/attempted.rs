@@ -55,27 +55,43 @@ impl<'a> Attempted<'a> {
     }
 }
 
+/// The jobs of one settlement, to be looked at as often as one likes.
+#[derive(Debug)]
+pub struct Attempts<'a> {
+    engine: &'a Engine,
+    settlement: &'a Settlement,
+    fates: &'a [Fate],
+}
+
+impl<'a> Attempts<'a> {
+    /// Every job, in the order of its lot.
+    pub fn jobs(&self) -> impl Iterator<Item = Attempted<'a>> {
+        let engine = self.engine;
+        let jobs = self.settlement.iter().zip(self.fates);
+        jobs.map(|((job, verdict), fate)| Attempted {
+            queue: &engine.streams()[job.stream].queue,
+            kind: job.kind,
+            fate: *fate,
+            attempt: job.attempts.saturating_add(1),
+            call: job.call,
+            reason: match verdict {
+                Verdict::Delivered | Verdict::Snooze(_) => None,
+                Verdict::Retry(reason) | Verdict::Bury(reason) => Some(reason),
+            },
+            job,
+        })
+    }
+}
+
 impl Engine {
     pub(crate) fn tell_attempted(&self, settlement: &Settlement, fates: &[Fate]) {
-        let Some(observer) = self.observer() else {
-            return;
-        };
-        let mut attempted = settlement.iter().zip(fates).map(|((job, verdict), fate)| {
-            let queue = &self.streams()[job.stream].queue;
-            Attempted {
-                queue,
-                kind: job.kind,
-                fate: *fate,
-                attempt: job.attempts.saturating_add(1),
-                call: job.call,
-                reason: match verdict {
-                    Verdict::Delivered | Verdict::Snooze(_) => None,
-                    Verdict::Retry(reason) | Verdict::Bury(reason) => Some(reason),
-                },
-                job,
-            }
-        });
-        observer.attempted(&mut attempted);
+        if let Some(observer) = self.observer() {
+            observer.attempted(&Attempts {
+                engine: self,
+                settlement,
+                fates,
+            });
+        }
     }
 }
 
@@ -99,11 +115,9 @@ impl Observer for Vec<Arc<dyn Observer>> {
         }
     }
 
-    fn attempted(&self, jobs: &mut dyn Iterator<Item = Attempted<'_>>) {
-        // An iterator is for one; the others want the same again.
-        let jobs: Vec<Attempted<'_>> = jobs.collect();
+    fn attempted(&self, attempts: &Attempts<'_>) {
         for observer in self {
-            observer.attempted(&mut jobs.iter().copied());
+            observer.attempted(attempts);
         }
     }
 }

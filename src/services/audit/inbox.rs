@@ -48,7 +48,7 @@ pub(super) enum Noted {
 #[derive(Debug, Default)]
 pub(super) struct Ids {
     text: String,
-    ends: Vec<usize>,
+    ends: Vec<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -176,7 +176,7 @@ impl Note {
 
     fn bytes(&self) -> usize {
         let own = match &self.jobs {
-            Noted::Delivered(ids) => ids.text.len() + ids.ends.len() * size_of::<usize>(),
+            Noted::Delivered(ids) => ids.text.len() + ids.ends.len() * size_of::<u32>(),
             Noted::One(fate) => {
                 fate.id.len() + fate.pointer.as_ref().map_or(0, |it| it.len()) + NOTE_BYTES
             }
@@ -188,14 +188,15 @@ impl Note {
 impl Ids {
     pub(super) fn push(&mut self, id: &str) {
         self.text.push_str(id);
-        self.ends.push(self.text.len());
+        let end =
+            u32::try_from(self.text.len()).expect("a lot has no 16 million ids of 255 characters");
+        self.ends.push(end);
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
-        let starts = [0].into_iter().chain(self.ends.iter().copied());
-        starts
-            .zip(&self.ends)
-            .map(|(start, end)| &self.text[start..*end])
+        let ends = self.ends.iter().map(|end| *end as usize);
+        let starts = [0].into_iter().chain(ends.clone());
+        starts.zip(ends).map(|(start, end)| &self.text[start..end])
     }
 }
 
