@@ -24,7 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["klaviyo", "queue"]),
     ("http", &["config", "services", "telemetry"]),
     ("klaviyo", &[]),
-    ("queue", &[]),
+    ("queue", &["klaviyo"]),
     ("services", &["klaviyo", "queue", "store"]),
     ("store", &[]),
     ("telemetry", &["config", "klaviyo", "queue", "services"]),
