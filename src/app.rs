@@ -1,9 +1,10 @@
 //! Joins the parts, in the order in which they need one another; and takes them apart again.
 
 use crate::config::{Account, Config};
+use crate::credentials;
 use crate::edge::{Edge, Prepared, Shown, check_redis};
-use crate::klaviyo::{Client, LocalBudget, Settings};
-use crate::queue::{BYTES_IN_FLIGHT_MAX, Engine, EngineConfig, Observer, Outbox, Redis};
+use crate::klaviyo::{Client, Settings};
+use crate::queue::{BYTES_IN_FLIGHT_MAX, Engine, EngineConfig, Fleet, Observer, Outbox, Redis};
 use crate::services::{AccountAudit, Audit, Events, Profiles, Records, Retention, Services};
 use crate::store::{Database, Store};
 use crate::telemetry::{AccountMeters, Telemetry};
@@ -14,6 +15,7 @@ use secrecy::ExposeSecret;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// What the audit gets to write its rest, however long the workers took to stop.
@@ -32,8 +34,10 @@ pub struct App {
 #[derive(Debug)]
 struct Delivering {
     client: Arc<Client>,
+    fleet: Fleet,
     meters: Arc<AccountMeters>,
     audit: Arc<AccountAudit>,
+    watching: JoinSet<()>,
     workers: Workers,
 }
 
@@ -94,7 +98,7 @@ impl App {
         let asked = Instant::now();
         self.edge.stopping();
         let stops = self.accounts.into_iter();
-        join_all(stops.map(|account| account.workers.stop(self.drain_timeout))).await;
+        join_all(stops.map(|account| account.stop(self.drain_timeout))).await;
         let left = self.drain_timeout.saturating_sub(asked.elapsed());
         self.records.stop(left.max(FLUSH_MIN)).await;
         self.edge.close().await;
@@ -136,10 +140,22 @@ impl Delivering {
         let outbox = Outbox::new(redis.connect().await?, account.keys.clone());
         let mut settings = Settings::new(klaviyo.base_url.clone(), key);
         settings.revision.clone_from(&klaviyo.revision);
-        let budget = LocalBudget::with_reserve(klaviyo.limits, klaviyo.reserve);
+        let mut fleet = Fleet::new(
+            redis.connect().await?,
+            account.keys.clone(),
+            klaviyo.limits,
+            klaviyo.reserve,
+        );
         let meters = telemetry.account(account.keys.account(), &routes());
-        let client = Client::new(settings, Arc::new(budget))?;
+        let client = Client::new(settings, fleet.budget())?.with_fleet(&fleet.line());
         let client = Arc::new(client.with_observer(Arc::<AccountMeters>::clone(&meters)));
+        fleet.join(&client).await;
+        let mut watching = JoinSet::new();
+        watching.spawn(credentials::watch(
+            Arc::clone(&client),
+            account.keys.account().to_owned(),
+            klaviyo.private_key_file.clone(),
+        ));
         let services = Arc::new(Services {
             events: Events::new(Arc::clone(&client)),
             profiles: Profiles::new(Arc::clone(&client), outbox, klaviyo.import_poll_first),
@@ -167,9 +183,17 @@ impl Delivering {
         tracing::info!(account = account.keys.account(), revision = %klaviyo.revision, "delivering");
         Ok(Self {
             client,
+            fleet,
             meters,
             audit,
+            watching,
             workers,
         })
+    }
+
+    async fn stop(mut self, drain_timeout: Duration) {
+        self.workers.stop(drain_timeout).await;
+        self.watching.shutdown().await;
+        self.fleet.leave().await;
     }
 }

@@ -1,12 +1,9 @@
 //! One operation's windows: a token bucket for the second and the minute, a log for the day.
 //!
-//! A bucket of capacity C and refill r keeps both windows only if `C + r <= burst` and
-//! `C + 60 r <= steady`. C is 1 % of the minute, at least 1, so that a saturated operation gets
-//! nearly all of it. Every function takes the time: governor runs on a clock that we set, and
-//! keeps its state where a call that never left can be taken off again, exactly.
+//! Every function takes the time: governor runs on a clock that we set, and keeps its state where
+//! a call that never left can be taken off again, exactly.
 
 use std::collections::VecDeque;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,8 +18,8 @@ use tokio::time::Instant;
 
 use super::budget::{Wait, WaitReason};
 use super::operation::Limits;
+use super::shape::Shape;
 
-const MINUTE: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_hours(24);
 
 /// The windows of one operation.
@@ -127,34 +124,6 @@ impl Bucket {
     }
 }
 
-/// Capacity, and the time one call takes to grow back.
-#[derive(Clone, Copy, Debug)]
-struct Shape {
-    capacity: NonZeroU32,
-    interval: Duration,
-}
-
-impl Shape {
-    fn of(limits: Limits) -> Self {
-        let capacity = (limits.steady / 100).clamp(1, limits.burst.max(1));
-        let refill_per_minute = limits.steady.saturating_sub(capacity);
-        // One call a minute leaves no refill by the formula. Two calls a little more than a
-        // minute apart never share a window.
-        let for_the_minute = match refill_per_minute {
-            0 => MINUTE + Duration::from_secs(1),
-            refill => divide_up(MINUTE, refill),
-        };
-        let for_the_second = match limits.burst.saturating_sub(capacity) {
-            0 => Duration::from_millis(1001),
-            refill => divide_up(Duration::from_secs(1), refill),
-        };
-        Self {
-            capacity: NonZeroU32::new(capacity).expect("clamped to at least one"),
-            interval: for_the_minute.max(for_the_second),
-        }
-    }
-}
-
 /// The calls of the last 24 hours. Klaviyo's daily limits are small (at most 225).
 #[derive(Debug)]
 struct Day {
@@ -219,15 +188,13 @@ fn nanos(duration: Duration) -> u64 {
     Nanos::from(duration).as_u64()
 }
 
-fn divide_up(duration: Duration, by: u32) -> Duration {
-    Duration::from_nanos(nanos(duration).div_ceil(u64::from(by)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::klaviyo::Operation;
     use proptest::prelude::*;
+
+    const MINUTE: Duration = Duration::from_mins(1);
 
     fn limits(burst: u32, steady: u32, daily: Option<u32>) -> Limits {
         Limits {

@@ -50,6 +50,17 @@ pub enum BudgetScale {
     Factor(f64),
 }
 
+impl BudgetScale {
+    /// Returns the limits of an operation, if it has any.
+    pub fn limits(self, operation: Operation) -> Option<Limits> {
+        match self {
+            Self::Real => Some(operation.limits()),
+            Self::Factor(factor) => Some(operation.limits().scaled(factor)),
+            Self::Off => None,
+        }
+    }
+}
+
 /// The right to make one call of one operation.
 ///
 /// Dropped unused, it returns what it took: the call to the budget, the probe to its gate.

@@ -37,14 +37,8 @@ impl LocalBudget {
     /// Creates a budget that leaves a share (0 to 1) to other integrations of the account.
     pub fn with_reserve(scale: BudgetScale, reserve: f64) -> Self {
         let reserve = reserve.clamp(0.0, 1.0);
-        let slots = Operation::ALL.map(|operation| {
-            let published = match scale {
-                BudgetScale::Real => Some(operation.limits()),
-                BudgetScale::Factor(factor) => Some(operation.limits().scaled(factor)),
-                BudgetScale::Off => None,
-            };
-            Arc::new(Slot::new(published, reserve))
-        });
+        let slots =
+            Operation::ALL.map(|operation| Arc::new(Slot::new(scale.limits(operation), reserve)));
         Self {
             slots,
             closed_max: CLOSED_MAX,

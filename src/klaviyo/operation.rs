@@ -6,6 +6,8 @@
 
 use reqwest::Method;
 
+use super::rate_limit::RateLimitHeaders;
+
 /// An operation of Klaviyo's API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
@@ -151,6 +153,22 @@ impl Limits {
             burst: scale(self.burst, factor),
             steady: scale(self.steady, factor),
             daily: self.daily.map(|limit| scale(limit, factor)),
+        }
+    }
+
+    /// Returns the lower of these limits and those that an answer named, window by window.
+    #[must_use]
+    pub fn lowered_by(&self, headers: &RateLimitHeaders) -> Self {
+        let least = |ours: u32, window| {
+            headers
+                .window(window)
+                .filter(|limit| *limit > 0)
+                .map_or(ours, |limit| limit.min(ours))
+        };
+        Self {
+            burst: least(self.burst, 1),
+            steady: least(self.steady, 60),
+            daily: self.daily.map(|limit| least(limit, 86_400)),
         }
     }
 }

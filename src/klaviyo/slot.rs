@@ -134,17 +134,7 @@ impl State {
         let Some(published) = self.published else {
             return false;
         };
-        let least = |ours: u32, window| {
-            headers
-                .window(window)
-                .filter(|limit| *limit > 0)
-                .map_or(ours, |limit| limit.min(ours))
-        };
-        let lower = Limits {
-            burst: least(published.burst, 1),
-            steady: least(published.steady, 60),
-            daily: published.daily.map(|limit| least(limit, 86_400)),
-        };
+        let lower = published.lowered_by(headers);
         if lower == published {
             return false;
         }

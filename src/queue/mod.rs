@@ -15,6 +15,7 @@ mod deployment;
 mod engine;
 mod entry;
 pub(crate) mod find;
+mod fleet;
 mod flight;
 mod intake;
 mod leases;
@@ -45,6 +46,7 @@ pub use dead::{
 pub use deployment::{adopt_deployment, register_deployment, registered_deployment};
 pub use engine::{BYTES_IN_FLIGHT_MAX, Engine, EngineConfig, Outlook, Route};
 pub use entry::{EntryId, QueuedJob};
+pub use fleet::{BarrierState, Fleet, OperationLimits, operation_limits};
 pub use lot::Lot;
 pub use observe::{Fate, Observer, Settled};
 pub use outbox::{Outbox, Place};

@@ -13,6 +13,7 @@ mod dead;
 mod delivery;
 mod dlq;
 mod doctor;
+mod fleet;
 mod harness;
 mod http;
 mod letters;

@@ -1,0 +1,566 @@
+//! Where the callers of one operation stand in line in one process; who serves them is in `budget`.
+//!
+//! Nothing here waits or asks Redis, and the clock is read by the callers. A caller who has gone is skipped, and what
+//! was on its way to it comes back: a permit dropped unused returns to the stock, and what is in stock for longer than
+//! [`HOLD`] returns to the fleet.
+
+use super::take::{Ask, Reply, Ticket};
+use crate::klaviyo::{BudgetStatus, Limits, Operation, Permit, Shape, Wait, WaitReason};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+/// How long a process may hold what the fleet granted.
+pub(super) const HOLD: Duration = Duration::from_millis(250);
+const LOCKED: &str = "nothing panics while it holds this lock";
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// The line of one operation.
+#[derive(Debug)]
+pub(super) struct Desk {
+    operation: Operation,
+    reserve: f64,
+    state: Mutex<State>,
+    /// Something changed for whoever serves.
+    pub(super) changed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Limits before and after the reserve, and the bucket's shape; absent when the budget is off.
+    published: Option<Limits>,
+    limits: Option<Limits>,
+    shape: Option<Shape>,
+    callers: VecDeque<Caller>,
+    stock: VecDeque<Token>,
+    unused: Vec<i64>,
+    ticket: Option<(Ticket, Instant)>,
+    closed_until: Option<Instant>,
+    day_is_full: bool,
+    full_at: Instant,
+    used: (u32, Instant),
+}
+
+#[derive(Debug)]
+struct Caller {
+    deadline: Instant,
+    answer: oneshot::Sender<Permit>,
+}
+
+/// One call that was granted and has not left.
+#[derive(Clone, Copy, Debug)]
+struct Token {
+    until: Instant,
+    /// Where it was granted, for giving it back; absent when that was not the fleet.
+    due_us: Option<i64>,
+}
+
+/// What is to be done next for those who wait.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Nothing until something changes, or until this time.
+    Rest(Option<Instant>),
+    /// Nothing until a reserved call is due.
+    Sleep(Instant),
+    /// Ask the fleet.
+    Ask(Question),
+}
+
+/// What to ask the fleet; see [`Ask`].
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Question {
+    shape: Shape,
+    daily: Option<u32>,
+    closed_for: Duration,
+    wanted: u32,
+    ticket: Option<Ticket>,
+    unused: Vec<i64>,
+}
+
+impl Question {
+    pub(super) fn ask(&self) -> Ask<'_> {
+        Ask {
+            shape: self.shape,
+            daily: self.daily,
+            closed_for: self.closed_for,
+            wanted: self.wanted,
+            ticket: self.ticket,
+            unused: &self.unused,
+        }
+    }
+}
+
+impl Desk {
+    pub(super) fn new(operation: Operation, published: Option<Limits>, reserve: f64) -> Self {
+        let now = Instant::now();
+        let mut state = State {
+            published: None,
+            limits: None,
+            shape: None,
+            callers: VecDeque::new(),
+            stock: VecDeque::new(),
+            unused: Vec::new(),
+            ticket: None,
+            closed_until: None,
+            day_is_full: false,
+            full_at: now,
+            used: (0, now),
+        };
+        state.adopt(published, reserve);
+        Self {
+            operation,
+            reserve,
+            state: Mutex::new(state),
+            changed: Notify::new(),
+        }
+    }
+
+    pub(super) fn operation(&self) -> Operation {
+        self.operation
+    }
+
+    pub(super) fn has_limits(&self) -> bool {
+        self.state().shape.is_some()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect(LOCKED)
+    }
+
+    // ---- those who wait ----
+
+    /// Joins the line; refused at once when the deadline would come first, as far as anybody can tell.
+    pub(super) fn join(
+        self: &Arc<Self>,
+        deadline: Instant,
+        now: Instant,
+    ) -> Result<oneshot::Receiver<Permit>, Wait> {
+        let (answer, receiver) = oneshot::channel();
+        let mut state = self.state();
+        state.forget_gone();
+        let wait = state.wait(now);
+        if wait.until > deadline.max(now) {
+            return Err(wait);
+        }
+        state.callers.push_back(Caller { deadline, answer });
+        drop(state);
+        self.serve(now);
+        self.changed.notify_one();
+        Ok(receiver)
+    }
+
+    /// Takes from the stock, if nobody waits.
+    pub(super) fn try_take(self: &Arc<Self>, now: Instant) -> Option<Permit> {
+        let mut state = self.state();
+        state.forget_gone();
+        if !state.callers.is_empty() || state.closed(now).is_some() {
+            return None;
+        }
+        if state.shape.is_none() {
+            return Some(Permit::new(self.operation));
+        }
+        state.retire_stock(now);
+        let token = state.stock.pop_front()?;
+        drop(state);
+        Some(self.permit(token))
+    }
+
+    /// Says when a newcomer could get a permit.
+    pub(super) fn wait(&self, now: Instant) -> Wait {
+        self.state().wait(now)
+    }
+
+    fn permit(self: &Arc<Self>, token: Token) -> Permit {
+        let desk = Arc::clone(self);
+        Permit::returning(self.operation, move || desk.give_back(token))
+    }
+
+    fn give_back(self: &Arc<Self>, token: Token) {
+        self.state().stock.push_front(token);
+        self.serve(Instant::now());
+        self.changed.notify_one();
+    }
+
+    /// Hands out what is in stock, in turn.
+    fn serve(self: &Arc<Self>, now: Instant) {
+        loop {
+            let mut state = self.state();
+            state.retire_stock(now);
+            state.forget_gone();
+            if state.callers.is_empty() || state.closed(now).is_some() {
+                return;
+            }
+            let Some(token) = state.stock.pop_front() else {
+                return;
+            };
+            let caller = state.callers.pop_front().expect("seen just now");
+            // The lock must be free: a caller who is gone by now gives its permit back at once.
+            drop(state);
+            drop(caller.answer.send(self.permit(token)));
+        }
+    }
+
+    // ---- whoever serves ----
+
+    /// Says what is to be done.
+    pub(super) fn step(&self, now: Instant) -> Step {
+        let mut state = self.state();
+        state.forget_gone();
+        state.retire_stock(now);
+        let Some(shape) = state.shape else {
+            return Step::Rest(None);
+        };
+        if let Some((_, due)) = state.ticket.filter(|(_, due)| *due > now) {
+            return Step::Sleep(due);
+        }
+        let closed = state.closed(now);
+        let waiting = u32::try_from(state.callers.len()).unwrap_or(u32::MAX);
+        let ticket = state.ticket.map(|(ticket, _)| ticket);
+        let wanted = match closed {
+            Some(_) => 0,
+            None => waiting
+                .saturating_sub(ticket.map_or(0, |it| it.calls))
+                .min(shape.block),
+        };
+        if wanted == 0 && ticket.is_none() && state.unused.is_empty() {
+            let stock = state.stock.front().map(|token| token.until);
+            let closed = closed.filter(|_| waiting > 0);
+            return Step::Rest(stock.into_iter().chain(closed).min());
+        }
+        state.ticket = None;
+        Step::Ask(Question {
+            shape,
+            daily: state.limits.and_then(|limits| limits.daily),
+            closed_for: closed.map_or(Duration::ZERO, |until| until - now),
+            wanted,
+            ticket,
+            unused: std::mem::take(&mut state.unused),
+        })
+    }
+
+    /// Takes in what the fleet answered.
+    pub(super) fn hear(self: &Arc<Self>, question: &Question, reply: &Reply, now: Instant) {
+        let mut state = self.state();
+        state.full_at = now + reply.full_in;
+        state.used = (reply.used, now);
+        state.day_is_full = reply.day_is_full;
+        if let Some(closed_for) = reply.closed_for {
+            state.close_until(now + closed_for);
+        }
+        if let Some(lowered) = reply.lowered {
+            state.lower(lowered, self.reserve);
+        }
+        if let Some(ticket) = question.ticket.filter(|_| reply.ticket_is_good) {
+            state.put_in_stock(ticket.calls, Some(ticket.due_us), now);
+        }
+        state.put_in_stock(reply.free, Some(reply.due_us), now);
+        state.ticket = (reply.reserved > 0).then(|| {
+            let ticket = Ticket {
+                calls: reply.reserved,
+                due_us: reply.due_us,
+            };
+            (ticket, now + reply.wait)
+        });
+        drop(state);
+        self.serve(now);
+    }
+
+    /// Serves one caller with a call that the fleet does not know of.
+    pub(super) fn serve_alone(self: &Arc<Self>, now: Instant) {
+        self.state().put_in_stock(1, None, now);
+        self.serve(now);
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        let mut state = self.state();
+        state.forget_gone();
+        !state.callers.is_empty()
+    }
+
+    // ---- what Klaviyo says ----
+
+    /// Closes the line; true if it was not closed so long.
+    pub(super) fn close_until(&self, until: Instant) -> bool {
+        let closed = self.state().close_until(until);
+        self.changed.notify_one();
+        closed
+    }
+
+    pub(super) fn closed(&self, now: Instant) -> Option<Instant> {
+        self.state().closed(now)
+    }
+
+    /// Returns the limits to tell the fleet when the headers named lower ones.
+    pub(super) fn lower_by(&self, lower: impl FnOnce(Limits) -> Limits) -> Option<Limits> {
+        let mut state = self.state();
+        let lower = lower(state.published?);
+        state.lower(lower, self.reserve).then_some(lower)
+    }
+
+    /// Adopts limits that another process was told.
+    pub(super) fn lower(&self, limits: Limits) {
+        self.state().lower(limits, self.reserve);
+    }
+
+    pub(super) fn status(&self, now: Instant) -> BudgetStatus {
+        let state = self.state();
+        let closed_until = state.closed(now);
+        let available = match (closed_until, state.shape) {
+            (Some(_), _) => 0,
+            (None, None) => u32::MAX,
+            (None, Some(shape)) => {
+                let owed = state.full_at.saturating_duration_since(now).as_nanos();
+                let taken = owed.div_ceil(shape.interval.as_nanos().max(1));
+                let taken = u32::try_from(taken).unwrap_or(u32::MAX);
+                shape.capacity.get().saturating_sub(taken)
+            }
+        };
+        let (used, heard) = state.used;
+        BudgetStatus {
+            limits: state.limits,
+            available,
+            used_minute: if now < heard + MINUTE { used } else { 0 },
+            used_day: None,
+            next_free: state.wait(now).until,
+            closed_until,
+        }
+    }
+}
+
+impl State {
+    fn adopt(&mut self, published: Option<Limits>, reserve: f64) {
+        self.published = published;
+        self.limits = published.map(|limits| limits.scaled(1.0 - reserve));
+        self.shape = self.limits.map(|limits| Shape::shared(limits, HOLD));
+    }
+
+    fn lower(&mut self, limits: Limits, reserve: f64) -> bool {
+        let Some(published) = self.published else {
+            return false;
+        };
+        let lower = Limits {
+            burst: published.burst.min(limits.burst),
+            steady: published.steady.min(limits.steady),
+            daily: match (published.daily, limits.daily) {
+                (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
+                (ours, _) => ours,
+            },
+        };
+        if lower == published {
+            return false;
+        }
+        self.adopt(Some(lower), reserve);
+        true
+    }
+
+    fn closed(&self, now: Instant) -> Option<Instant> {
+        self.closed_until.filter(|until| *until > now)
+    }
+
+    fn close_until(&mut self, until: Instant) -> bool {
+        if self.closed_until >= Some(until) {
+            return false;
+        }
+        self.closed_until = Some(until);
+        // Whose deadline comes first is told now: dropping its sender does.
+        self.callers.retain(|caller| caller.deadline >= until);
+        true
+    }
+
+    fn wait(&self, now: Instant) -> Wait {
+        let ahead = u32::try_from(self.callers.len()).unwrap_or(u32::MAX);
+        let (mut until, mut reason) = (now, WaitReason::Minute);
+        if let Some(shape) = self.shape {
+            let tolerance = shape.interval * (shape.capacity.get() - 1);
+            until = until.max(self.full_at.checked_sub(tolerance).unwrap_or(now));
+        }
+        if let Some(closed) = self.closed(now).filter(|closed| *closed > until) {
+            until = closed;
+            reason = if self.day_is_full {
+                WaitReason::Day
+            } else {
+                WaitReason::Closed
+            };
+        }
+        let interval = self.shape.map(|shape| shape.interval).unwrap_or_default();
+        until += interval.saturating_mul(ahead);
+        Wait { until, reason }
+    }
+
+    fn put_in_stock(&mut self, calls: u32, due_us: Option<i64>, now: Instant) {
+        let token = Token {
+            until: now + HOLD,
+            due_us,
+        };
+        self.stock.extend((0..calls).map(|_| token));
+    }
+
+    fn retire_stock(&mut self, now: Instant) {
+        let unused = &mut self.unused;
+        self.stock.retain(|token| {
+            if token.until <= now {
+                unused.extend(token.due_us);
+            }
+            token.until > now
+        });
+    }
+
+    fn forget_gone(&mut self) {
+        self.callers.retain(|caller| !caller.answer.is_closed());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+    use tokio::time::advance;
+
+    const XL: Operation = Operation::CreateEvent;
+
+    fn desk() -> Arc<Desk> {
+        Arc::new(Desk::new(XL, Some(XL.limits()), 0.0))
+    }
+
+    fn join(desk: &Arc<Desk>) -> oneshot::Receiver<Permit> {
+        let now = Instant::now();
+        desk.join(now + MINUTE, now).unwrap()
+    }
+
+    fn question(desk: &Desk) -> Question {
+        match desk.step(Instant::now()) {
+            Step::Ask(question) => question,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn reply(free: u32, reserved: u32, wait_ms: u64) -> Reply {
+        Reply {
+            ticket_is_good: true,
+            free,
+            reserved,
+            due_us: 7,
+            wait: Duration::from_millis(wait_ms),
+            closed_for: None,
+            day_is_full: false,
+            full_in: Duration::from_millis(wait_ms),
+            used: free,
+            lowered: None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn first_come_is_first_served_and_who_has_gone_is_skipped() {
+        let desk = desk();
+        let gone = join(&desk);
+        let mut callers: Vec<_> = (0..3).map(|_| join(&desk)).collect();
+        drop(gone);
+        let asked = question(&desk);
+        assert_eq!((asked.wanted, asked.ticket), (3, None));
+        desk.hear(&asked, &reply(2, 0, 0), Instant::now());
+        let first = callers[0].try_recv().unwrap();
+        let second = callers[1].try_recv().unwrap();
+        assert!(callers[2].try_recv().is_err());
+        // An unused permit goes to who waits next, and to nobody else.
+        drop(second);
+        assert!(callers[2].try_recv().is_ok());
+        first.spend();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reserved_call_is_slept_for_and_then_redeemed_while_the_next_is_asked_for() {
+        let desk = desk();
+        let (mut first, mut second) = (join(&desk), join(&desk));
+        let asked = question(&desk);
+        desk.hear(&asked, &reply(0, 1, 400), Instant::now());
+        let due = Instant::now() + Duration::from_millis(400);
+        assert_eq!(desk.step(Instant::now()), Step::Sleep(due));
+        advance(Duration::from_millis(400)).await;
+        let asked = question(&desk);
+        let ticket = Ticket {
+            calls: 1,
+            due_us: 7,
+        };
+        assert_eq!((asked.wanted, asked.ticket), (1, Some(ticket)));
+        desk.hear(&asked, &reply(0, 1, 400), Instant::now());
+        let permit = first.try_recv().unwrap();
+        assert!(second.try_recv().is_err());
+        permit.spend();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_takes_returns_to_the_fleet_after_a_quarter_of_a_second() {
+        let desk = desk();
+        let caller = join(&desk);
+        let asked = question(&desk);
+        desk.hear(&asked, &reply(1, 0, 0), Instant::now());
+        drop(caller);
+        let until = Instant::now() + HOLD;
+        assert_eq!(desk.step(Instant::now()), Step::Rest(Some(until)));
+        let taken = desk.try_take(Instant::now()).unwrap();
+        assert!(desk.try_take(Instant::now()).is_none());
+        drop(taken);
+        advance(HOLD).await;
+        assert!(desk.try_take(Instant::now()).is_none());
+        let asked = question(&desk);
+        assert_eq!((asked.wanted, asked.unused), (0, vec![7]));
+        assert_eq!(desk.step(Instant::now()), Step::Rest(None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whom_a_closed_operation_would_keep_too_long_is_told_at_once() {
+        let desk = desk();
+        let now = Instant::now();
+        let mut hasty = desk.join(now + Duration::from_secs(5), now).unwrap();
+        let mut patient = join(&desk);
+        desk.close_until(now + Duration::from_secs(10));
+        assert!(matches!((&mut hasty).now_or_never(), Some(Err(_))));
+        assert!((&mut patient).now_or_never().is_none());
+        let wait = desk.join(now + Duration::from_secs(9), now).unwrap_err();
+        assert_eq!(wait.reason, WaitReason::Closed);
+        // Nothing is asked for while it is closed; a shorter time changes nothing.
+        desk.close_until(now + Duration::from_secs(1));
+        let until = now + Duration::from_secs(10);
+        assert_eq!(desk.step(now), Step::Rest(Some(until)));
+        assert_eq!(question_at(&desk, until).wanted, 1);
+    }
+
+    fn question_at(desk: &Desk, now: Instant) -> Question {
+        match desk.step(now) {
+            Step::Ask(question) => question,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn operations_of_ten_a_second_are_granted_one_by_one_and_others_in_blocks() {
+        let m = Operation::BulkCreateEvents;
+        let one_by_one = Arc::new(Desk::new(m, Some(m.limits()), 0.0));
+        let in_blocks = desk();
+        let waiting: Vec<_> = (0..50)
+            .map(|_| (join(&one_by_one), join(&in_blocks)))
+            .collect();
+        assert_eq!(question(&one_by_one).wanted, 1);
+        assert_eq!(question(&in_blocks).wanted, 10);
+        drop(waiting);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn limits_that_others_were_told_are_lower_here_too_and_never_higher() {
+        let desk = desk();
+        let told = |steady| Limits {
+            burst: 350,
+            steady,
+            daily: None,
+        };
+        desk.lower(told(9_999));
+        assert_eq!(desk.status(Instant::now()).limits, Some(XL.limits()));
+        desk.lower(told(700));
+        let limits = desk.status(Instant::now()).limits.unwrap();
+        assert_eq!((limits.burst, limits.steady), (350, 700));
+        assert_eq!(desk.lower_by(|_| told(700)), None);
+        assert_eq!(desk.lower_by(|_| told(600)), Some(told(600)));
+    }
+}

@@ -1,0 +1,152 @@
+//! What is asked of the shared bucket, and what it answers. Redis' clock is in the script; here are only distances.
+
+use super::names;
+use crate::klaviyo::{Limits, Operation, Shape};
+use crate::queue::connection::Connection;
+use klaviyo_jobs::Keys;
+use redis::{RedisResult, Script};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+pub(super) const TAKE: &str = include_str!("take.lua");
+
+/// Calls that were reserved, and when they are due on Redis' clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ticket {
+    pub(super) calls: u32,
+    pub(super) due_us: i64,
+}
+
+/// A request to the bucket of one operation.
+#[derive(Debug)]
+pub(super) struct Ask<'a> {
+    pub(super) shape: Shape,
+    pub(super) daily: Option<u32>,
+    /// How long this process knows the operation to be closed; Redis may have forgotten.
+    pub(super) closed_for: Duration,
+    pub(super) wanted: u32,
+    pub(super) ticket: Option<Ticket>,
+    /// The due times of calls that come back.
+    pub(super) unused: &'a [i64],
+}
+
+/// What the bucket answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reply {
+    pub(super) ticket_is_good: bool,
+    /// Calls that may leave now.
+    pub(super) free: u32,
+    /// Calls that may leave after the wait, with a ticket.
+    pub(super) reserved: u32,
+    pub(super) due_us: i64,
+    pub(super) wait: Duration,
+    pub(super) closed_for: Option<Duration>,
+    pub(super) day_is_full: bool,
+    /// When the bucket is full again.
+    pub(super) full_in: Duration,
+    pub(super) used: u32,
+    pub(super) lowered: Option<Limits>,
+}
+
+/// As `take.lua` returns it.
+pub(super) type Answer = (
+    (i64, u32, u32, i64, i64),
+    (i64, String, i64, u32),
+    (u32, u32, u32),
+);
+
+impl Ask<'_> {
+    /// Asks Redis.
+    pub(super) async fn send(
+        &self,
+        redis: &mut Connection,
+        keys: &Keys,
+        operation: Operation,
+    ) -> RedisResult<Reply> {
+        static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(TAKE));
+        let budget = names::budget(keys, operation);
+        let mut call = SCRIPT.key(&budget);
+        call.key(format!("{budget}:day"));
+        for argument in self.arguments() {
+            call.arg(argument);
+        }
+        call.invoke_async::<Answer>(redis).await.map(Reply::from)
+    }
+
+    pub(super) fn arguments(&self) -> Vec<String> {
+        let ticket = self.ticket.unwrap_or(Ticket {
+            calls: 0,
+            due_us: 0,
+        });
+        let mut arguments = vec![
+            format!("{:.3}", self.shape.interval.as_secs_f64() * 1e6),
+            self.shape.capacity.to_string(),
+            self.daily.unwrap_or(0).to_string(),
+            self.closed_for.as_micros().to_string(),
+            names::RETRY_AFTER.to_owned(),
+            self.wanted.to_string(),
+            ticket.calls.to_string(),
+            ticket.due_us.to_string(),
+        ];
+        arguments.extend(self.unused.iter().map(ToString::to_string));
+        arguments
+    }
+}
+
+impl From<Answer> for Reply {
+    fn from((calls, bucket, limits): Answer) -> Self {
+        let (good, free, reserved, due_us, wait_us) = calls;
+        let (closed_us, why, full_in_us, used) = bucket;
+        let (burst, steady, daily) = limits;
+        Self {
+            ticket_is_good: good == 1,
+            free,
+            reserved,
+            due_us,
+            wait: micros(wait_us),
+            closed_for: (closed_us > 0).then(|| micros(closed_us)),
+            day_is_full: why == "day",
+            full_in: micros(full_in_us),
+            used,
+            lowered: lowered(burst, steady, daily),
+        }
+    }
+}
+
+/// Limits below the published ones, if there are any.
+pub(super) fn lowered(burst: u32, steady: u32, daily: u32) -> Option<Limits> {
+    (steady > 0).then_some(Limits {
+        burst,
+        steady,
+        daily: (daily > 0).then_some(daily),
+    })
+}
+
+/// Closes an operation for the fleet.
+pub(super) async fn close(
+    redis: &mut Connection,
+    keys: &Keys,
+    operation: Operation,
+    closed_for: Duration,
+    lowered: Option<Limits>,
+) -> RedisResult<()> {
+    static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("close.lua")));
+    let limits = lowered.unwrap_or(Limits {
+        burst: 0,
+        steady: 0,
+        daily: None,
+    });
+    let closed_us = u64::try_from(closed_for.as_micros()).unwrap_or(u64::MAX);
+    let mut call = SCRIPT.key(names::budget(keys, operation));
+    call.key(names::version(keys))
+        .arg(closed_us)
+        .arg(names::RETRY_AFTER)
+        .arg(limits.burst)
+        .arg(limits.steady)
+        .arg(limits.daily.unwrap_or(0));
+    call.invoke_async::<i64>(redis).await.map(drop)
+}
+
+pub(super) fn micros(us: i64) -> Duration {
+    Duration::from_micros(u64::try_from(us).unwrap_or(0))
+}
