@@ -4,9 +4,11 @@ use super::connection::Connection;
 use super::entry::EntryId;
 use super::find::ENTRIES_MAX;
 use klaviyo_jobs::keys::GROUP;
-use redis::streams::StreamInfoGroupsReply;
-use redis::{RedisResult, Script, cmd};
+use klaviyo_jobs::{Keys, Lane};
+use redis::streams::{StreamInfoConsumersReply, StreamInfoGroupsReply};
+use redis::{RedisError, RedisResult, Script, cmd};
 use std::sync::LazyLock;
+use std::time::Duration;
 
 const ENTRIES_PER_CALL: usize = 500;
 const BYTES_PER_CALL: usize = 4 << 20;
@@ -45,6 +47,38 @@ pub(crate) async fn holder(
         Err(error) if error.code() == Some("NOGROUP") => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Returns how long ago a daemon last touched a stream of the queue; `None` if none ever did.
+pub(crate) async fn reader_seen(
+    redis: &mut Connection,
+    keys: &Keys,
+    queue: &str,
+) -> RedisResult<Option<Duration>> {
+    let mut least = None;
+    for lane in Lane::ALL {
+        let mut info = cmd("XINFO");
+        info.arg("CONSUMERS")
+            .arg(keys.queue(queue, lane))
+            .arg(GROUP);
+        let consumers: RedisResult<StreamInfoConsumersReply> = info.query_async(redis).await;
+        match consumers {
+            Ok(reply) => {
+                let idle = reply.consumers.iter().map(|it| it.idle).min();
+                least = idle.into_iter().chain(least).min();
+            }
+            // Neither a stream nor a group: no daemon has been here.
+            Err(error) if error.code() == Some("NOGROUP") || is_no_key(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(least
+        .and_then(|ms| u64::try_from(ms).ok())
+        .map(Duration::from_millis))
+}
+
+fn is_no_key(error: &RedisError) -> bool {
+    error.detail().is_some_and(|it| it.contains("no such key"))
 }
 
 /// Counts the entries of the stream that are read before this one, at most [`ENTRIES_MAX`].

@@ -4,7 +4,6 @@ use super::remedies::remedy;
 use super::search::{Copy, Place, Search, Searched};
 use super::{Operations, queues};
 use crate::queue::cancel::{cancel_delayed, cancel_ready};
-use crate::queue::pause::paused;
 use crate::queue::place::ahead;
 use crate::queue::{EntryId, QueuedJob, RedisResult, dead_job};
 use crate::store::Attempt;
@@ -12,7 +11,6 @@ use jiff::Timestamp;
 use klaviyo_jobs::Envelope;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::HashMap;
 
 /// How the audit names an attempt that ended well.
 const DELIVERED: &str = "delivered";
@@ -110,10 +108,9 @@ impl Operations {
         let search = self.search(id).await?;
         let mut not_searched = search.not_searched();
         let Search { copies, searched } = search;
-        let paused = paused(&mut self.redis, &self.keys).await?;
         let mut found = Vec::new();
         for copy in copies {
-            found.push(self.locate(copy, &paused, with_payload).await?);
+            found.push(self.locate(copy, with_payload).await?);
         }
         let audited = self.audited(&ids_of(id, &found)).await;
         not_searched.extend(audited.not_searched);
@@ -166,15 +163,9 @@ impl Operations {
     async fn locate(
         &mut self,
         Copy { queue, place }: Copy,
-        paused: &HashMap<String, Timestamp>,
         with_payload: bool,
     ) -> RedisResult<LocatedJob> {
-        let paused = paused.get(queue).map(|since| {
-            format!(
-                "nothing of {queue} is read: paused by an operator at {}; `klaviyod queue resume {queue}`",
-                seconds(*since)
-            )
-        });
+        let outlook = self.outlook(queue).await?;
         let shown = |payload: &[u8]| with_payload.then(|| shown(payload));
         Ok(match place {
             Place::Ready(job) => {
@@ -182,15 +173,13 @@ impl Operations {
                 let ahead = ahead(&mut self.redis, &stream, job.id).await?;
                 LocatedJob {
                     ahead: Some(ahead),
-                    next: paused.unwrap_or_else(|| {
-                        "it is read by the next daemon that has room".to_owned()
-                    }),
+                    next: outlook.of_ready(queue),
                     payload: shown(&job.payload),
                     ..on_stream(JobState::Ready, queue, &job)
                 }
             }
             Place::InFlight(job, holder) => LocatedJob {
-                next: "it is being delivered; if its holder falls silent, another daemon takes it over after the lease".to_owned(),
+                next: "it is being delivered; if its holder falls silent for a lease, another daemon takes it over".to_owned(),
                 payload: shown(&job.payload),
                 renewed_ms: Some(holder.renewed_ms),
                 times_taken: Some(holder.times_taken),
@@ -199,15 +188,11 @@ impl Operations {
             },
             Place::Delayed(job) => {
                 let due = Timestamp::from_millisecond(job.due_ms).ok();
-                let due_text = due.map_or_else(|| "never".to_owned(), seconds);
                 LocatedJob {
                     entry: None,
                     due_at: due,
                     enqueued_at: job.sid.map(EntryId::time),
-                    next: match paused {
-                        Some(paused) => format!("it is due at {due_text}; then {paused}"),
-                        None => format!("it is due at {due_text}; then it is read from its lane"),
-                    },
+                    next: outlook.of_delayed(queue, due, Timestamp::now()),
                     payload: shown(job.payload()),
                     ..located(
                         JobState::Delayed,
@@ -302,9 +287,4 @@ fn located(
 fn shown(payload: &[u8]) -> Value {
     let parsed = serde_json::from_slice(payload);
     parsed.unwrap_or_else(|_| Value::String(String::from_utf8_lossy(payload).into_owned()))
-}
-
-fn seconds(time: Timestamp) -> String {
-    let second = Timestamp::from_second(time.as_second());
-    second.unwrap_or(time).to_string()
 }

@@ -3,6 +3,7 @@
 mod audit;
 mod dead;
 mod jobs;
+mod next;
 mod queues;
 mod record;
 pub mod remedies;

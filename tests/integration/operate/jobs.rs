@@ -1,5 +1,5 @@
 use super::*;
-use crate::harness::until_async;
+use crate::harness::{PROFILES, until_async};
 use klaviyo_simulator::{Fault, FaultKind};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,6 +68,8 @@ async fn a_job_is_explained_wherever_it_is() {
     );
     assert_eq!(second["kind"], "event.track");
     assert!(second.get("payload").is_none(), "{second}");
+    let next = second["next"].as_str().unwrap();
+    assert!(next.contains("as soon as a daemon has room"), "{next}");
     let by_entry = explain(&shop, second["entry"].as_str().unwrap()).await;
     assert_eq!(by_entry["id"], "second");
 
@@ -83,6 +85,14 @@ async fn a_job_is_explained_wherever_it_is() {
     assert_eq!(
         (&dead_job["state"], &dead_job["entry"], &dead_job["code"]),
         (&json!("dead"), &json!(dead), &json!("klaviyo.invalid"))
+    );
+
+    shop.add(PROFILES, &profile("c-1").to_string()).await;
+    let unread = shop.add(PROFILES, &profile("c-2").to_string()).await;
+    let next = explain(&shop, &unread).await["next"].clone();
+    assert!(
+        next.as_str().unwrap().contains("none has ever read it"),
+        "{next}"
     );
 
     shop.command(&["queue", "pause", "event-tracking"]).await;
