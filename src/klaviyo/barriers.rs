@@ -110,7 +110,7 @@ impl Barriers {
         self.breaker.check(operation.group()).map_err(tripped)
     }
 
-    /// Passes all gates, in the order of [`outcomes`]; what was passed is dropped on a refusal.
+    /// Passes all gates, in the order of [`outcomes`](super::status::outcomes); what was passed is dropped on a refusal.
     pub(crate) fn passes(&self, operation: Operation, way: Way) -> Result<Vec<Pass>, ErrorKind> {
         let now = Instant::now();
         let credentials = self

@@ -110,7 +110,7 @@ impl Engine {
         }
     }
 
-    /// Marks watched jobs before they run; see [`suspects`].
+    /// Marks watched jobs before they run; see [`suspects`](super::suspects).
     pub(crate) async fn mark(&self, jobs: &[QueuedJob]) {
         for (index, stream) in self.streams.iter().enumerate() {
             let watched = jobs.iter();
