@@ -82,6 +82,9 @@ async fn a_revoked_key_of_one_account_holds_up_no_other_and_kills_no_job() {
     assert_eq!(shop.klaviyo.stats().distinct_events, 300);
     let eu = eu(&shop).await;
     assert_eq!((waiting(&eu), &eu["dead"]), (2_000, &json!(0)), "{eu}");
+    let explain = ["job", "explain", "o-1999", "--account", "eu"];
+    let (_, said, _) = shop.command(&explain).await;
+    assert!(said.contains("Klaviyo refuses the account's key"), "{said}");
     daemon.stop().await;
 }
 

@@ -179,7 +179,7 @@ impl Operations {
                 }
             }
             Place::InFlight(job, holder) => LocatedJob {
-                next: "it is being delivered; if its holder falls silent for a lease, another daemon takes it over".to_owned(),
+                next: outlook.of_held(),
                 payload: shown(&job.payload),
                 renewed_ms: Some(holder.renewed_ms),
                 times_taken: Some(holder.times_taken),

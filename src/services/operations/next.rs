@@ -1,9 +1,10 @@
 //! What happens next with a job and why, in words for people at night.
 
 use super::Operations;
-use crate::queue::RedisResult;
+use crate::klaviyo::BudgetScale;
 use crate::queue::pause::paused;
 use crate::queue::place::reader_seen;
+use crate::queue::{BarrierState, OperationLimits, RedisResult, operation_limits};
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -19,11 +20,17 @@ pub(super) struct Outlook {
     pub(super) paused: Option<Timestamp>,
     /// How long ago a daemon last touched one of its streams; absent when none ever did.
     pub(super) reader_seen: Option<Duration>,
+    /// What keeps calls of the account from leaving, in words.
+    pub(super) shut: Vec<String>,
 }
 
 impl Operations {
     pub(super) async fn outlook(&mut self, queue: &str) -> RedisResult<Outlook> {
+        // Only gates and breakers are looked at, which do not depend on the limits.
+        let redis = &mut self.redis;
+        let operations = operation_limits(redis, &self.keys, BudgetScale::Off, 0.0).await?;
         Ok(Outlook {
+            shut: shut(&operations),
             paused: paused(&mut self.redis, &self.keys).await?.remove(queue),
             reader_seen: reader_seen(&mut self.redis, &self.keys, queue).await?,
         })
@@ -36,12 +43,25 @@ impl Outlook {
         if let Some(paused) = self.paused(queue) {
             return paused;
         }
+        if !self.shut.is_empty() {
+            return format!("it waits: {}", self.shut.join("; "));
+        }
         match self.reader_seen {
             Some(seen) if seen < SILENT_AFTER => {
                 "it is read as soon as a daemon has room and what is before it has left".to_owned()
             }
             seen => no_reader(queue, seen),
         }
+    }
+
+    /// Of a job that a daemon holds.
+    pub(super) fn of_held(&self) -> String {
+        let shut = if self.shut.is_empty() {
+            "it is being delivered, or waits in the daemon for its turn".to_owned()
+        } else {
+            format!("it waits in the daemon: {}", self.shut.join("; "))
+        };
+        format!("{shut}; if its holder falls silent for a lease, another daemon takes it over")
     }
 
     /// Of a job that waits for its time.
@@ -70,6 +90,36 @@ impl Outlook {
     }
 }
 
+/// What is shut, most general first.
+fn shut(operations: &[OperationLimits]) -> Vec<String> {
+    let is_shut = |state: BarrierState| state != BarrierState::Open;
+    if operations.iter().any(|it| is_shut(it.credentials)) {
+        return vec![
+            "Klaviyo refuses the account's key; it is probed, and all goes on once the key works"
+                .to_owned(),
+        ];
+    }
+    let mut shut = Vec::new();
+    for it in operations {
+        let name = it.operation;
+        if is_shut(it.gate) {
+            shut.push(format!(
+                "Klaviyo refuses the operation {name}, which is probed once a minute"
+            ));
+        } else if is_shut(it.breaker) {
+            shut.push(format!(
+                "the breaker of {name} has tripped, which is probed until Klaviyo answers"
+            ));
+        } else if it.closed_ms > 0 {
+            let seconds = it.closed_ms.div_ceil(1_000);
+            shut.push(format!(
+                "{name} is closed for another {seconds} s, as Klaviyo asked"
+            ));
+        }
+    }
+    shut
+}
+
 fn no_reader(queue: &str, seen: Option<Duration>) -> String {
     let seen = seen.map_or_else(
         || "none has ever read it".to_owned(),
@@ -95,6 +145,7 @@ mod tests {
         let outlook = |paused, reader_seen| Outlook {
             paused,
             reader_seen,
+            shut: Vec::new(),
         };
         let ready = |outlook: Outlook| outlook.of_ready("lists");
         assert!(ready(outlook(Some(NOW), None)).contains("paused by an operator"));
