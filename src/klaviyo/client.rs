@@ -343,10 +343,10 @@ impl Client {
             Err(TransportError::AnswerTooLong) => outcomes(Some(300)),
             _ => outcomes(status),
         };
-        self.troubles.note(operation, status, meaning);
         for (pass, outcome) in passes.into_iter().zip(meaning) {
             pass.settle(outcome);
         }
+        self.troubles.note(operation, status, meaning);
         let response = answered.map_err(|error| match error {
             TransportError::AnswerTooLong => ErrorKind::BadAnswer,
             TransportError::NoAnswer { why, source } => ErrorKind::NoAnswer { why, source },

@@ -33,28 +33,36 @@ pub struct Closed {
 impl Client {
     /// Says whether the credentials keep every call from leaving.
     pub fn credentials_closed(&self) -> Option<Closed> {
-        self.barriers
-            .credentials
-            .closed_until()
-            .map(|until| Closed {
-                until,
-                trouble: self.troubles.found().credentials,
-            })
+        let until = self.barriers.credentials.closed_until();
+        closed(until, &mut self.troubles.found().credentials)
     }
 
     /// Says whether the gate of an operation keeps its calls from leaving.
     pub fn operation_closed(&self, operation: Operation) -> Option<Closed> {
-        let until = self.barriers.operations[operation.index()].closed_until()?;
-        let trouble = self.troubles.found().operations[operation.index()];
-        Some(Closed { until, trouble })
+        let until = self.barriers.operations[operation.index()].closed_until();
+        closed(
+            until,
+            &mut self.troubles.found().operations[operation.index()],
+        )
     }
 
     /// Says whether the breaker keeps a group's calls from leaving.
     pub fn tripped(&self, group: Group) -> Option<Closed> {
-        let until = self.barriers.breaker.tripped(group)?.until;
-        let trouble = self.troubles.found().groups[group as usize];
-        Some(Closed { until, trouble })
+        let tripped = self.barriers.breaker.tripped(group);
+        let until = tripped.map(|tripped| tripped.until);
+        closed(until, &mut self.troubles.found().groups[group as usize])
     }
+}
+
+/// What is open has no trouble any more, even if it was another daemon that saw the good answer.
+fn closed(until: Option<Instant>, trouble: &mut Option<Trouble>) -> Option<Closed> {
+    if until.is_none() {
+        *trouble = None;
+    }
+    until.map(|until| Closed {
+        until,
+        trouble: *trouble,
+    })
 }
 
 #[derive(Debug, Default)]

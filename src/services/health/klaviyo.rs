@@ -1,7 +1,7 @@
 //! How Klaviyo is towards us: gates and breakers of a running client, and what one call tells a doctor.
 //!
-//! Gates are looked at, never tried: only a job, or `doctor`, calls Klaviyo. The surprising thing: a closed gate of a
-//! daemon without jobs stays closed, for nobody has seen it open.
+//! Gates are looked at, never tried. The surprising thing: the closed gate of an operation stays closed without jobs,
+//! for nobody has seen it open.
 
 use super::Part;
 use crate::klaviyo::{Client, Closed, ErrorKind, Group, Operation, Trouble};
@@ -62,7 +62,7 @@ pub fn klaviyo(account: &str, client: &Client) -> Vec<Part> {
 fn closed_part(name: String, closed: &Closed, what: &str, what_to_do: &str) -> Part {
     let wait = closed.until.saturating_duration_since(Instant::now());
     let next = if wait.is_zero() {
-        "the next job tries again".to_owned()
+        "the next call tries again".to_owned()
     } else {
         format!("the next try is in {} s", wait.as_secs_f64().ceil())
     };
