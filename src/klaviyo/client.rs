@@ -307,7 +307,7 @@ impl Client {
             headers: self.headers.lock().expect(LOCKED).clone(),
             body,
             timeout: self.settings.call_timeout,
-            response_bytes_max: self.settings.response_bytes_max,
+            response_bytes_max: self.settings.answer_bytes_max(operation),
         };
         let passes = permit.spend();
         self.calls.count_sent(operation);

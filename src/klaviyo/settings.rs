@@ -2,14 +2,20 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
 };
 use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
+use super::operation::Operation;
+
 /// The revision of the API this client is written against.
 pub const REVISION: &str = "2026-07-15";
+
+/// Answers to writes hold one document at most.
+const WRITE_ANSWER_BYTES_MAX: usize = 1 << 20;
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.api+json");
 // Klaviyo may answer for a retired revision with another one. A silent change of shape is worse
@@ -50,6 +56,15 @@ impl Settings {
             response_bytes_max: 16 * 1024 * 1024,
             credentials_probe_every: Duration::from_secs(10),
             operation_probe_every: Duration::from_mins(1),
+        }
+    }
+
+    /// The longest answer of an operation that is read. Whoever writes gets a short one, or one that means harm.
+    pub(crate) fn answer_bytes_max(&self, operation: Operation) -> usize {
+        if operation.method() == Method::GET {
+            self.response_bytes_max
+        } else {
+            self.response_bytes_max.min(WRITE_ANSWER_BYTES_MAX)
         }
     }
 
@@ -147,6 +162,14 @@ mod tests {
         ] {
             assert!(settings(bad, "pk_1").check_base_url().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn only_what_reads_gets_long_answers() {
+        let settings = settings("https://a.klaviyo.com", "pk_1");
+        let read = settings.answer_bytes_max(Operation::GetErrorsForBulkImportProfilesJob);
+        let write = settings.answer_bytes_max(Operation::CreateOrUpdateProfile);
+        assert_eq!((read, write), (16 << 20, 1 << 20));
     }
 
     #[test]

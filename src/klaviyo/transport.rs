@@ -7,7 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
@@ -132,18 +132,20 @@ impl HttpTransport {
         if usize::try_from(declared).is_ok_and(|declared| declared > bytes_max) {
             return Err(TransportError::AnswerTooLong);
         }
-        let mut body = BytesMut::new();
+        // Joined only when all is there: an answer that grows beyond the cap costs no more memory than the cap.
+        let (mut chunks, mut bytes) = (Vec::new(), 0);
         while let Some(chunk) = incoming.chunk().await.map_err(no_answer)? {
-            if body.len() + chunk.len() > bytes_max {
+            bytes += chunk.len();
+            if bytes > bytes_max {
                 return Err(TransportError::AnswerTooLong);
             }
-            body.extend_from_slice(&chunk);
+            chunks.push(chunk);
         }
         let headers = std::mem::take(incoming.headers_mut());
         Ok(Response {
             status: incoming.status(),
             headers,
-            body: body.freeze(),
+            body: joined(chunks),
         })
     }
 }
@@ -151,6 +153,14 @@ impl HttpTransport {
 impl Transport for HttpTransport {
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
         Box::pin(self.exchange(request))
+    }
+}
+
+/// Most answers are one chunk, which is not copied.
+fn joined(mut chunks: Vec<Bytes>) -> Bytes {
+    match chunks.len() {
+        0 | 1 => chunks.pop().unwrap_or_default(),
+        _ => chunks.concat().into(),
     }
 }
 
