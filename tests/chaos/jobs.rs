@@ -6,12 +6,14 @@ use klaviyo_jobs::{Keys, Lane};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::streams::{StreamInfoConsumersReply, StreamInfoGroupsReply};
 use serde_json::{Value, json};
+use std::ops::Range;
 use std::time::Duration;
 
 pub(crate) const EVENTS: &str = "event-tracking";
 pub(crate) const PROFILES: &str = "profile-sync";
 const QUEUES: [&str; 2] = [EVENTS, PROFILES];
 const JOBS_PER_PIPE: usize = 1_000;
+const JOBS_PER_SCRIPT: usize = 2_000;
 /// People among whom the events are dealt out.
 const PEOPLE: usize = 5_000;
 
@@ -77,6 +79,24 @@ impl Shop {
         Ok(())
     }
 
+    /// Writes the jobs of a template, as fast as Redis can.
+    pub(crate) async fn add_many(
+        &self,
+        queue: &str,
+        template: &str,
+        numbers: Range<usize>,
+    ) -> redis::RedisResult<()> {
+        let stream = self.stream(queue, Lane::Live);
+        for first in numbers.clone().step_by(JOBS_PER_SCRIPT) {
+            let end = numbers.end.min(first + JOBS_PER_SCRIPT);
+            let mut write = redis::cmd("EVAL");
+            write.arg(WRITE).arg(1).arg(&stream).arg(template);
+            write.arg(first).arg(end).arg(PEOPLE);
+            write.query_async::<()>(&mut self.redis.clone()).await?;
+        }
+        Ok(())
+    }
+
     /// Any other command.
     pub(crate) async fn command<T: redis::FromRedisValue>(
         &self,
@@ -120,6 +140,20 @@ impl Shop {
         self.command(&["ZCARD", &self.keys.delayed(queue)]).await
     }
 
+    /// How long the job waits that is due last. It is then due at once.
+    pub(crate) async fn take_longest_delay(&self, queue: &str) -> redis::RedisResult<Duration> {
+        let key = self.keys.delayed(queue);
+        let last: Vec<(String, f64)> = self
+            .command(&["ZRANGE", &key, "-1", "-1", "WITHSCORES"])
+            .await?;
+        let Some((member, due_ms)) = last.first() else {
+            return Ok(Duration::ZERO);
+        };
+        self.command::<u64>(&["ZADD", &key, "0", member]).await?;
+        let now_ms = jiff::Timestamp::now().as_millisecond() as f64;
+        Ok(Duration::from_secs_f64((due_ms - now_ms).max(0.0) / 1000.0))
+    }
+
     /// How many jobs of a queue's live lane the process holds.
     pub(crate) async fn held_by(&self, queue: &str, pid: u32) -> anyhow::Result<usize> {
         let stream = self.stream(queue, Lane::Live);
@@ -144,6 +178,24 @@ impl Shop {
     }
 }
 
+/// `#n` stands for the number, `#p` for one of the people.
+pub(crate) const EVENT: &str = concat!(
+    r##"{"kind":"event.track","id":"order-#n","at":"2026-11-20T09:00:00Z","data":{"metric":"Placed Order","##,
+    r##""profile":{"email":"c-#p@klqtest.dev"},"value":9.99,"properties":{"OrderId":"#n"}}}"##,
+);
+/// Everybody is somebody else.
+pub(crate) const UPSERT: &str = concat!(
+    r##"{"kind":"profile.upsert","id":"upsert-#n","at":"2026-11-20T09:00:00Z","data":{"##,
+    r##""profile":{"email":"p-#n@klqtest.dev"},"attributes":{"first_name":"Ada"},"properties":{"Number":#n}}}"##,
+);
+/// Writes the jobs of a template, for very many of them.
+const WRITE: &str = r"
+for number = tonumber(ARGV[2]), tonumber(ARGV[3]) - 1 do
+  local n = string.format('%d', number)
+  local job = string.gsub(string.gsub(ARGV[1], '#n', n), '#p', string.format('%d', number % tonumber(ARGV[4])))
+  redis.call('XADD', KEYS[1], '*', 'job', job)
+end";
+
 /// An event with an id of its own.
 pub(crate) fn event(number: usize) -> Value {
     event_of(number, PEOPLE)
@@ -151,14 +203,28 @@ pub(crate) fn event(number: usize) -> Value {
 
 /// An event of one of so many people.
 pub(crate) fn event_of(number: usize, people: usize) -> Value {
-    json!({"kind": "event.track", "id": format!("order-{number}"), "at": "2026-11-20T09:00:00Z",
-        "data": {"metric": "Placed Order", "profile": {"email": person(number, people)}, "value": 9.99,
-            "properties": {"OrderId": number.to_string()}}})
+    of_template(EVENT, number, people)
+}
+
+/// An upsert of a person of its own.
+pub(crate) fn upsert(number: usize) -> Value {
+    of_template(UPSERT, number, PEOPLE)
+}
+
+fn of_template(template: &str, number: usize, people: usize) -> Value {
+    let number_text = number.to_string();
+    let person = (number % people).to_string();
+    let job = template.replace("#n", &number_text).replace("#p", &person);
+    serde_json::from_str(&job).unwrap()
+}
+
+fn person(number: usize) -> String {
+    format!("c-{}@klqtest.dev", number % PEOPLE)
 }
 
 /// An event as an application writes it that leaves everything to the daemon.
 pub(crate) fn bare_event(number: usize) -> Value {
-    json!({"kind": "event.track", "data": {"metric": "Viewed Product", "profile": {"email": person(number, PEOPLE)},
+    json!({"kind": "event.track", "data": {"metric": "Viewed Product", "profile": {"email": person(number)},
         "properties": {"Number": number}}})
 }
 
@@ -173,15 +239,4 @@ pub(crate) fn event_with(number: usize, properties: Value) -> Value {
     let mut event = event(number);
     event["data"]["properties"] = properties;
     event
-}
-
-/// An upsert of a person of its own.
-pub(crate) fn upsert(number: usize) -> Value {
-    json!({"kind": "profile.upsert", "id": format!("upsert-{number}"), "at": "2026-11-20T09:00:00Z",
-        "data": {"profile": {"email": format!("p-{number}@klqtest.dev")},
-            "attributes": {"first_name": "Ada"}, "properties": {"Number": number}}})
-}
-
-fn person(number: usize, people: usize) -> String {
-    format!("c-{}@klqtest.dev", number % people)
 }

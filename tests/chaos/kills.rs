@@ -91,6 +91,7 @@ pub(crate) async fn orphaned(stage: &Stage) -> anyhow::Result<()> {
 pub(crate) async fn freeze(stage: &Stage) -> anyhow::Result<()> {
     const SINGLE: usize = 5;
     let jobs = stage.pick(200, 2_000);
+    let held = jobs - 1;
     let lease = Duration::from_secs(stage.pick(2, 5));
     let mut fleet = Fleet::start(Plan {
         replicas: 1,
@@ -99,6 +100,9 @@ pub(crate) async fn freeze(stage: &Stage) -> anyhow::Result<()> {
     })
     .await?;
     let shop = Shop::open(&fleet.redis.url()).await?;
+    // The first call of a process proves its key, and others wait for it.
+    shop.add(EVENTS, [event(0)]).await?;
+    until_nothing_is_left(&shop, AFTER_KILLS).await?;
     // What it sent is refused while it sleeps: it wakes up with verdicts that would bury or repeat.
     let lease_ms = u64::try_from(lease.as_millis())?;
     for (operation, status) in [("create_event", 400), ("bulk_create_events", 503)] {
@@ -119,7 +123,7 @@ pub(crate) async fn freeze(stage: &Stage) -> anyhow::Result<()> {
             .find(|fault| fault.operation.as_deref() == Some(operation));
         its_own.map_or(0, |fault| FOREVER - fault.times)
     };
-    shop.add(EVENTS, (0..SINGLE).map(event)).await?;
+    shop.add(EVENTS, (1..SINGLE).map(event)).await?;
     until("single events are under way", lease * 2, async || {
         Ok(sent("create_event") > 0)
     })
@@ -127,7 +131,7 @@ pub(crate) async fn freeze(stage: &Stage) -> anyhow::Result<()> {
     shop.add(EVENTS, (SINGLE..jobs).map(event)).await?;
     let pid = fleet.replicas[0].pid();
     until("events in bulk are under way", lease * 2, async || {
-        Ok(sent("bulk_create_events") > 0 && shop.held_by(EVENTS, pid).await? == jobs)
+        Ok(sent("bulk_create_events") > 0 && shop.held_by(EVENTS, pid).await? == held)
     })
     .await?;
     fleet.replicas[0].signal("STOP").await?;
@@ -138,7 +142,7 @@ pub(crate) async fn freeze(stage: &Stage) -> anyhow::Result<()> {
     fleet.add_replica().await?;
     let other = fleet.replicas[1].pid();
     until("the other one took over", lease * 3, async || {
-        Ok(shop.held_by(EVENTS, other).await? == jobs)
+        Ok(shop.held_by(EVENTS, other).await? == held)
     })
     .await?;
     sleep((lease * 3).saturating_sub(stopped.elapsed())).await;
@@ -146,7 +150,7 @@ pub(crate) async fn freeze(stage: &Stage) -> anyhow::Result<()> {
     sleep(lease / 2).await;
     stage.equal(
         "held by the other",
-        jobs,
+        held,
         shop.held_by(EVENTS, other).await?,
     );
     stage.equal("moved by the sleeper", 0, shop.delayed(EVENTS).await?);

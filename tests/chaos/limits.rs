@@ -1,7 +1,7 @@
 //! The account's limits, shared by three replicas that are offered twice as much.
 
 use super::fleet::{Fleet, Plan};
-use super::jobs::{EVENTS, Shop, event};
+use super::jobs::{EVENT, EVENTS, Shop};
 use super::kills::until_nothing_is_left;
 use super::stage::{Stage, until};
 use super::upstream::within_the_burst_limits;
@@ -45,12 +45,12 @@ pub(crate) async fn shared(stage: &Stage) -> anyhow::Result<()> {
             })
             .sum();
         let jobs = 2 * budget;
-        shop.add(EVENTS, (written..written + jobs).map(event))
+        shop.add_many(EVENTS, EVENT, written..written + jobs)
             .await?;
         written += jobs;
         Ok(())
     };
-    top_up(1).await?;
+    top_up(2).await?;
     until("the load arrives", PATIENCE, async || {
         Ok(fleet.klaviyo.stats().distinct_events > 0)
     })

@@ -1,7 +1,7 @@
 //! Nothing to do, far too much to do, and everything at once.
 
 use super::fleet::{Fleet, Plan};
-use super::jobs::{EVENTS, PROFILES, Shop, event, event_with, upsert};
+use super::jobs::{EVENTS, PROFILES, Shop, UPSERT, event, event_with};
 use super::kills::until_nothing_is_left;
 use super::stage::{Stage, until};
 use anyhow::ensure;
@@ -140,7 +140,7 @@ pub(crate) async fn mountains(stage: &Stage) -> anyhow::Result<()> {
     fleet.set("KLAVIYOD_ACCOUNTS__OTHER__LIMITS", "off");
     let shop = Shop::open(&fleet.redis.url()).await?;
     let third = shop.of_account("other")?;
-    shop.add(PROFILES, (0..small).map(upsert)).await?;
+    shop.add_many(PROFILES, UPSERT, 0..small).await?;
     for number in 0..large {
         shop.add(EVENTS, [event_with(number, four_megabytes())])
             .await?;

@@ -2,7 +2,7 @@
 
 use super::feed::{Feed, Way, fed};
 use super::fleet::{Fleet, Plan};
-use super::jobs::{EVENTS, PROFILES, Shop, marker};
+use super::jobs::{EVENT, EVENTS, PROFILES, Shop, marker};
 use super::kills::{everything_arrived_once, until_nothing_is_left};
 use super::replica::signal;
 use super::sentinel::{self, Sentinels};
@@ -221,7 +221,7 @@ pub(crate) async fn full(stage: &Stage) -> anyhow::Result<()> {
     let shop = Shop::open(&fleet.redis.url()).await?;
     // The groups exist by now. Creating them needs memory.
     fleet.replicas[0].kill().await?;
-    shop.add(EVENTS, (0..jobs).map(fed)).await?;
+    shop.add_many(EVENTS, EVENT, 0..jobs).await?;
     let wrong = (0..refused).map(|number| {
         let mut wrong = fed(number);
         wrong["data"]["profile"] = serde_json::json!({"email": "nobody"});
