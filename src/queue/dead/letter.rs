@@ -125,6 +125,8 @@ impl std::fmt::Debug for Payload {
 impl Serialize for Payload {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.json() {
+            // As most producers write it.
+            Some(json) if !json.get().contains(['\n', '\r']) => json.serialize(serializer),
             Some(json) => match RawValue::from_string(on_one_line(json.get())) {
                 Ok(json) => json.serialize(serializer),
                 Err(error) => Err(serde::ser::Error::custom(error)),
