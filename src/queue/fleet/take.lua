@@ -24,26 +24,30 @@ local known = now + tonumber(ARGV[4])
 if known > now and known > closed then closed, why = known, ARGV[5] end
 local is_closed = closed > now
 
-local slot = math.floor(now / 5000000)
-local used, used_here = 0, 0
+-- Calls by five seconds: each field is the number of its five seconds, times 2^20, plus calls.
+local calls_in, touched, this_slot = {}, {}, math.floor(now / 5000000)
 for i = 0, 11 do
   local packed = tonumber(found[9 + i]) or 0
-  local its_slot = math.floor(packed / 1048576)
-  if its_slot == slot then used_here = packed % 1048576 end
-  if its_slot > slot - 12 and its_slot <= slot then used = used + packed % 1048576 end
+  calls_in[math.floor(packed / 1048576)] = packed % 1048576
 end
-local used_before = used
+-- What is due later counts now: a count for people may be a few seconds early.
+local function count(at, calls)
+  local slot = math.min(this_slot, math.floor(at / 5000000))
+  if slot <= this_slot - 12 then return end
+  calls_in[slot] = math.max(0, (calls_in[slot] or 0) + calls)
+  touched[slot] = true
+end
 
 local function give_back(calls, due)
   -- Once the bucket was full again, there is nothing to give back; and where it holds one call, only the last one
   -- can come back, or two calls would be due together.
   if due >= since and (capacity > 1 or full <= due + tolerance + 1) then full = full - calls * interval end
   if daily > 0 then redis.call('LREM', KEYS[2], 1, string.format('%.0f', due)) end
-  used = used - calls
+  count(due, -calls)
 end
 for i = 9, #ARGV do give_back(1, tonumber(ARGV[i])) end
 
-local good, free, reserved, due, day_wait = 0, 0, 0, now, 0
+local good, free, reserved, due = 0, 0, 0, now
 if ticket > 0 then
   if is_closed then give_back(ticket, ticket_due) else good = 1 end
 end
@@ -57,7 +61,7 @@ if wanted > 0 and not is_closed then
     full = full + wanted * interval
     due = math.ceil(math.max(now, full - tolerance))
     if due <= now then free = wanted else reserved = wanted end
-    used = used + wanted
+    count(due, wanted)
     if daily > 0 then
       for _ = 1, wanted do redis.call('LPUSH', KEYS[2], string.format('%.0f', due)) end
       redis.call('LTRIM', KEYS[2], 0, daily - 1)
@@ -65,9 +69,13 @@ if wanted > 0 and not is_closed then
     end
   end
 end
-local packed = slot * 1048576 + math.max(0, used_here + used - used_before)
-local fields = { 'full', string.format('%.0f', full), 'since', string.format('%.0f', since),
-  'u' .. slot % 12, string.format('%.0f', packed) }
+local used = 0
+for slot = this_slot - 11, this_slot do used = used + (calls_in[slot] or 0) end
+local fields = { 'full', string.format('%.0f', full), 'since', string.format('%.0f', since) }
+for slot in pairs(touched) do
+  fields[#fields + 1] = 'u' .. slot % 12
+  fields[#fields + 1] = string.format('%.0f', slot * 1048576 + calls_in[slot])
+end
 -- What the day keeps closed is in its own list.
 if closed > now and why ~= 'day' then
   for _, field in ipairs({ 'closed', string.format('%.0f', closed), 'why', why }) do fields[#fields + 1] = field end
@@ -76,5 +84,5 @@ redis.call('HSET', KEYS[1], unpack(fields))
 redis.call('PEXPIRE', KEYS[1], KEEP_MS)
 local low = (tonumber(found[5]) or 0) > now
 return { { good, free, reserved, due, due - now },
-  { is_closed and closed - now or 0, is_closed and why or '', math.max(0, full - now), math.max(0, used) },
+  { is_closed and closed - now or 0, is_closed and why or '', math.max(0, full - now), used },
   { low and tonumber(found[6]) or 0, low and tonumber(found[7]) or 0, low and tonumber(found[8]) or 0 } }
