@@ -8,6 +8,7 @@ mod dlq;
 mod doctor;
 mod enqueue;
 mod job;
+mod limits;
 mod migrate;
 mod output;
 mod queue;
@@ -72,6 +73,8 @@ enum Command {
     Enqueue(enqueue::Arguments),
     /// Explain or cancel one job
     Job(job::Arguments),
+    /// Show the budget of each of Klaviyo's operations: used, share, next free, what keeps it closed
+    Limits,
     /// Bring the database up to this version
     Migrate(migrate::Arguments),
     /// Look at queues, pause, resume and purge them
@@ -109,6 +112,7 @@ impl Cli {
             Command::Doctor => doctor::run(&global).await,
             Command::Enqueue(arguments) => enqueue::run(&global, arguments).await,
             Command::Job(arguments) => job::run(&global, arguments).await,
+            Command::Limits => limits::run(&global).await,
             Command::Migrate(arguments) => migrate::run(&global, arguments).await,
             Command::Queue(arguments) => queue::run(&global, arguments).await,
             Command::Run(arguments) => run::run(&global, &arguments).await,
@@ -161,8 +165,10 @@ impl Global {
         let redis = Redis::at(config.redis_url.expose_secret())?
             .connect()
             .await?;
-        let keys = config.account(&self.account)?.keys.clone();
+        let account = config.account(&self.account)?;
+        let (keys, klaviyo) = (account.keys.clone(), account.klaviyo.clone());
         Ok(Operations::new(redis, keys)
+            .with_limits(klaviyo.limits, klaviyo.reserve)
             .with_audit(config.database_url, config.hash_key)
             .with_retries(config.worker.retries))
     }

@@ -6,6 +6,7 @@
 
 mod accounts;
 mod actions;
+mod bucket;
 mod config;
 mod crash;
 mod databases;

@@ -3,6 +3,7 @@
 mod audit;
 mod dead;
 mod jobs;
+mod limits;
 mod next;
 mod queues;
 mod record;
@@ -15,9 +16,11 @@ pub use dead::{
     REPLAYS_MAX, Replay, ReplayReport,
 };
 pub use jobs::{Cancelled, Explanation, JobState, LocatedJob};
+pub use limits::{BarrierState, OperationLimits};
 pub use queues::{Purged, QueueName, UnknownQueue};
 pub use search::Searched;
 
+use crate::klaviyo::BudgetScale;
 use crate::queue::{Connection, Retries};
 use klaviyo_jobs::{Keys, kinds};
 use std::collections::BTreeMap;
@@ -27,6 +30,7 @@ use std::collections::BTreeMap;
 pub struct Operations {
     redis: Connection,
     keys: Keys,
+    limits: (BudgetScale, f64),
     retries: BTreeMap<&'static str, Retries>,
     audit: Option<audit::AuditPlace>,
 }
@@ -37,6 +41,7 @@ impl Operations {
         Self {
             redis,
             keys,
+            limits: (BudgetScale::Real, 0.0),
             retries: BTreeMap::new(),
             audit: None,
         }
