@@ -20,7 +20,7 @@ pub enum DeadError {
         queues: Vec<QueueName>,
     },
     /// Redis failed on the way; what was done so far is done and on record.
-    #[error("stopped after {touched} jobs; run it again for the rest")]
+    #[error("stopped after {touched} jobs, perhaps a few more; run it again for the rest")]
     Interrupted {
         /// How many were done.
         touched: u64,
