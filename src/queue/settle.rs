@@ -158,20 +158,21 @@ pub(super) async fn settle(
     settlement: &Settlement,
 ) -> RedisResult<()> {
     static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("settle.lua")));
+    // In one piece: an entry that is acknowledged and not deleted would stand there for ever, and nobody would read it.
+    static DELIVERED: LazyLock<Script> = LazyLock::new(|| {
+        Script::new(
+            "redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 2)) redis.call('XDEL', KEYS[1], unpack(ARGV, 2))",
+        )
+    });
     for (index, stream) in engine.streams().iter().enumerate() {
         let of_stream = settlement.iter().filter(|(job, _)| job.stream == index);
         let (delivered, moved): (Vec<_>, Vec<_>) =
             of_stream.partition(|(_, verdict)| *verdict == Verdict::Delivered);
         for chunk in delivered.chunks(CHUNK) {
             let ids: Vec<String> = chunk.iter().map(|(job, _)| job.id.to_string()).collect();
-            let mut pipe = redis::pipe();
-            pipe.cmd("XACK")
-                .arg(&stream.key)
-                .arg(klaviyo_jobs::keys::GROUP)
-                .arg(&ids)
-                .ignore();
-            pipe.cmd("XDEL").arg(&stream.key).arg(&ids).ignore();
-            pipe.query_async::<()>(redis).await?;
+            let mut call = DELIVERED.key(&stream.key);
+            call.arg(klaviyo_jobs::keys::GROUP).arg(ids);
+            call.invoke_async::<()>(redis).await?;
         }
         let moved: Vec<_> = moved
             .into_iter()
