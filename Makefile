@@ -27,6 +27,10 @@ lint: ## Clippy, with warnings as errors
 test: setup ## All tests
 	cargo test --workspace
 
+.PHONY: model
+model: setup ## 10,000 random cases of the queue, with a crash at any Redis command, checked against a model
+	MODEL_CASES=$${MODEL_CASES:-10000} cargo test --profile model --lib queue::model
+
 .PHONY: doc
 doc: ## Rustdoc, with warnings as errors
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items

@@ -24,7 +24,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["klaviyo", "queue"]),
     ("http", &["config", "services", "telemetry"]),
     ("klaviyo", &[]),
-    ("queue", &["klaviyo"]),
+    // Only the model, which is a test, starts servers.
+    ("queue", &["klaviyo", "private_redis"]),
     ("services", &["klaviyo", "queue", "store"]),
     ("store", &[]),
     ("telemetry", &["config", "klaviyo", "queue", "services"]),

@@ -3,6 +3,7 @@
 //! Who last renewed longer than one lease ago has lost a job, whatever Redis says by then. Every lane of a queue has a
 //! share of its own, so that neither a backlog of one queue nor one of its backfill lane keeps anything else out.
 
+use super::clock;
 use super::entry::{EntryId, QueuedJob};
 use klaviyo_jobs::Lane;
 use std::collections::HashMap;
@@ -74,7 +75,7 @@ impl Flight {
 
     pub(super) fn holds(&self, job: &QueuedJob) -> bool {
         let renewed = self.streams[job.stream].leases.get(&job.id);
-        renewed.is_some_and(|renewed| renewed.elapsed() < self.lease)
+        renewed.is_some_and(|renewed| clock::now() - *renewed < self.lease)
     }
 
     pub(super) fn knows(&self, stream: usize, id: EntryId) -> bool {
@@ -85,13 +86,13 @@ impl Flight {
     pub(super) fn held(&self, stream: usize) -> Vec<EntryId> {
         let leases = self.streams[stream].leases.iter();
         leases
-            .filter(|(_, renewed)| renewed.elapsed() < self.lease)
+            .filter(|(_, renewed)| clock::now() - **renewed < self.lease)
             .map(|(id, _)| *id)
             .collect()
     }
 
     pub(super) fn renewed(&mut self, stream: usize, id: EntryId, at: Option<Instant>) {
-        let lapsed = Instant::now().checked_sub(self.lease);
+        let lapsed = clock::now().checked_sub(self.lease);
         if let Some(renewed) = self.streams[stream].leases.get_mut(&id) {
             // Without a time somebody else took it: it lapses here and now.
             *renewed = at.or(lapsed).unwrap_or(*renewed);

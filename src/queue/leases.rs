@@ -3,6 +3,7 @@
 //! Who last renewed longer than one lease ago (monotonic clock) has lost those jobs: they are neither renewed nor
 //! settled here any more. Renewal is a task of its own, whatever a handler waits for.
 
+use super::clock;
 use super::connection::Connection;
 use super::engine::Engine;
 use super::entry::{Entry, EntryId, entries_of_claim};
@@ -88,7 +89,7 @@ pub(super) async fn renew(
     let key = &engine.streams()[stream].key;
     let held: Vec<EntryId> = engine.held(stream);
     for chunk in held.chunks(CHUNK) {
-        let asked = Instant::now();
+        let asked = clock::now();
         let ids: Vec<String> = chunk.iter().map(EntryId::to_string).collect();
         let kept: HashSet<String> = RENEW
             .key(key)
@@ -140,7 +141,7 @@ async fn take_over(
     if lost.is_empty() {
         return Ok(more);
     }
-    let asked = Instant::now();
+    let asked = clock::now();
     // The minimum idle time lets one of several daemons win.
     let mut claim = redis::cmd("XCLAIM");
     claim

@@ -108,6 +108,11 @@ impl Line {
         taken
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.lanes.iter().map(VecDeque::len).sum::<usize>() + self.suspects.len()
+    }
+
     /// Takes everything.
     pub(super) fn drain(&mut self) -> Vec<QueuedJob> {
         let waiting = self.lanes.iter_mut().flat_map(std::mem::take);

@@ -83,6 +83,17 @@ impl Lot {
         self.0.engine.queue_of_line(self.0.line)
     }
 
+    #[cfg(test)]
+    pub(super) fn sealed_jobs(&self) -> &[QueuedJob] {
+        self.0.sealed.get().map_or(&[], |sealed| &sealed.jobs)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_alone(&self) -> bool {
+        let sealed = self.0.sealed.get();
+        sealed.is_some_and(|sealed| sealed.access.is_alone())
+    }
+
     pub(crate) fn decide(&self, verdicts: Vec<Verdict>) {
         // A second decision cannot come: the layer that calls this runs once per task.
         self.0.verdicts.set(verdicts).unwrap_or(());

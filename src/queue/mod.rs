@@ -8,6 +8,7 @@ mod actions;
 mod attempted;
 mod backend;
 pub(crate) mod cancel;
+mod clock;
 mod connection;
 mod dead;
 mod delayed;
@@ -21,6 +22,8 @@ mod intake;
 mod leases;
 mod lines;
 mod lot;
+#[cfg(test)]
+mod model;
 mod observe;
 mod outbox;
 mod overview;

@@ -3,6 +3,7 @@
 //! An `XREADGROUP` in flight is never cancelled: its reply may already be in our pending list. After an empty read
 //! the doorbell's last seen id becomes the group's place, else other consumers' reads would ring it again and again.
 
+use super::clock;
 use super::connection::Connection;
 use super::engine::Engine;
 use super::entry::{EntryId, entries_of_read};
@@ -17,6 +18,9 @@ use tokio::time::{sleep, timeout};
 const DOORBELL_MS: u64 = 500;
 /// How long the bell waits while some queue is full: that is how late new room in it is noticed.
 const DOORBELL_WHILE_FULL_MS: u64 = 50;
+/// A bell that was silent for so long is not believed: a group that was deleted begins at 0 again, and what stands before
+/// the last seen id rings no bell.
+const BELL_BELIEVED: Duration = Duration::from_secs(10);
 const ROOM_PATIENCE: Duration = Duration::from_millis(500);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(250);
 
@@ -76,6 +80,7 @@ pub(crate) async fn create_groups(engine: &Engine, redis: &mut Connection) {
 
 pub(super) struct Reader {
     seen: Vec<EntryId>,
+    read_at: Instant,
     /// Whether to read without waiting for the doorbell.
     pub(super) more: bool,
 }
@@ -84,6 +89,7 @@ impl Reader {
     pub(super) fn new(engine: &Engine) -> Self {
         Self {
             seen: vec![EntryId::ZERO; engine.streams().len()],
+            read_at: clock::now(),
             more: true,
         }
     }
@@ -94,10 +100,12 @@ impl Reader {
         doorbell: &mut Connection,
         redis: &mut Connection,
     ) -> RedisResult<()> {
-        if !self.more && !self.ring(engine, doorbell).await? {
+        let is_believed = clock::now() - self.read_at < BELL_BELIEVED;
+        if !self.more && is_believed && !self.ring(engine, doorbell).await? {
             return Ok(());
         }
         self.more = false;
+        self.read_at = clock::now();
         let mut behind = false;
         let mut busy: Vec<&str> = Vec::new();
         for (index, stream) in engine.streams().iter().enumerate() {
@@ -158,7 +166,7 @@ impl Reader {
         count: usize,
     ) -> RedisResult<usize> {
         let stream = &engine.streams()[index];
-        let asked = Instant::now();
+        let asked = clock::now();
         let reply: Value = redis::cmd("XREADGROUP")
             .arg("GROUP")
             .arg(GROUP)

@@ -10,6 +10,8 @@ mod health;
 pub use address::BadAddress;
 pub use health::Health;
 
+#[cfg(test)]
+use super::model::faults::Faults;
 use address::Address;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
@@ -94,6 +96,8 @@ impl Redis {
                 generation: 0,
                 failures: 0,
             }),
+            #[cfg(test)]
+            faults: Faults::default(),
         })))
     }
 
@@ -144,6 +148,8 @@ pub struct Connection(Arc<Line>);
 struct Line {
     redis: Redis,
     state: Mutex<State>,
+    #[cfg(test)]
+    faults: Faults,
 }
 
 struct State {
@@ -163,6 +169,21 @@ impl Connection {
     /// How the server is, as all connections to it see it.
     pub fn health(&self) -> &Arc<Health> {
         &self.0.redis.health
+    }
+
+    /// The same server and socket, with faults of its own.
+    #[cfg(test)]
+    pub(super) fn with_faults(&self, faults: Faults) -> Self {
+        let socket = self.0.state.lock().expect(LOCKED).socket.clone();
+        Self(Arc::new(Line {
+            redis: self.0.redis.clone(),
+            state: Mutex::new(State {
+                socket,
+                generation: 0,
+                failures: 0,
+            }),
+            faults,
+        }))
     }
 
     async fn socket(&self) -> RedisResult<(MultiplexedConnection, u64)> {
@@ -243,7 +264,12 @@ impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         async move {
             let (mut socket, generation) = self.socket().await?;
-            let answer = socket.req_packed_command(cmd).await;
+            #[cfg(test)]
+            let spare = socket.clone();
+            let send = socket.req_packed_command(cmd);
+            #[cfg(test)]
+            let send = self.0.faults.around(std::iter::once(cmd), spare, send);
+            let answer = send.await;
             match &answer {
                 Ok(value) => {
                     let refused = refusal(std::slice::from_ref(value));
@@ -264,7 +290,12 @@ impl ConnectionLike for Connection {
     ) -> RedisFuture<'a, Vec<Value>> {
         async move {
             let (mut socket, generation) = self.socket().await?;
-            let answers = socket.req_packed_commands(pipeline, offset, count).await;
+            #[cfg(test)]
+            let spare = socket.clone();
+            let send = socket.req_packed_commands(pipeline, offset, count);
+            #[cfg(test)]
+            let send = self.0.faults.around(pipeline.cmd_iter(), spare, send);
+            let answers = send.await;
             match &answers {
                 Ok(values) => self.learn(generation, refusal(values).as_ref()),
                 Err(error) => self.learn(generation, Some(error)),
