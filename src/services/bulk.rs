@@ -16,6 +16,8 @@ use tokio::time::{Instant, sleep_until};
 const EXTRA_CALLS_MAX: usize = 25;
 /// Up to this many waiting jobs go singly.
 const SINGLY_MAX: usize = 10;
+/// How long they wait for that before a bulk call is as good. A budget that is shared takes a moment to answer.
+const SINGLY_WAIT: Duration = Duration::from_millis(100);
 /// How long one wait for a permit lasts before the state of things is looked at again.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The shortest pause after a refusal by a gate.
@@ -43,15 +45,12 @@ pub(crate) enum Way {
 pub(crate) async fn way(client: &Client, lot: &Lot, bulk: Operation, single: Operation) -> Way {
     loop {
         let deadline = Instant::now() + PATIENCE;
-        let refused = if lot.waiting() <= SINGLY_MAX {
-            match client.try_permit(single) {
-                Some(permit) => return Way::Single(permit),
-                None => either(client, bulk, single, deadline).await,
-            }
-        } else {
-            either(client, bulk, single, deadline).await
-        };
-        match refused {
+        if lot.waiting() <= SINGLY_MAX
+            && let Ok(permit) = client.permit(single, Instant::now() + SINGLY_WAIT).await
+        {
+            return Way::Single(permit);
+        }
+        match either(client, bulk, single, deadline).await {
             Ok(way) => return way,
             Err(error) => pause(&error).await,
         }

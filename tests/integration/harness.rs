@@ -12,7 +12,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::{Instant, sleep};
 
 pub(crate) const EVENTS: &str = "klaviyod:{default}:event-tracking";
@@ -31,16 +32,21 @@ pub(crate) struct Shop {
 
 impl Shop {
     pub(crate) async fn open() -> Self {
+        Self::open_with(|_| {}).await
+    }
+
+    /// Opens a shop whose Klaviyo is not the usual one.
+    pub(crate) async fn open_with(change: impl FnOnce(&mut SimulatorConfig)) -> Self {
         let folder = TempDir::new().unwrap();
         let server = PrivateRedis::start(folder.path(), false).await.unwrap();
-        let klaviyo = Simulator::start(SimulatorConfig {
+        let mut config = SimulatorConfig {
             limits: Limits::Off,
             import_delay: Duration::from_millis(200),
             record_bodies: true,
             ..SimulatorConfig::default()
-        })
-        .await
-        .unwrap();
+        };
+        change(&mut config);
+        let klaviyo = Simulator::start(config).await.unwrap();
         let variables = vec![
             (
                 "KLAVIYOD_DATABASE_URL",
@@ -107,6 +113,19 @@ impl Shop {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         command.kill_on_drop(true).spawn().unwrap()
+    }
+
+    /// Starts a command of the real binary, and returns what it logs.
+    pub(crate) fn logging(&self, arguments: &[&str]) -> (Child, Lines<BufReader<ChildStderr>>) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_klaviyod"));
+        command
+            .args(arguments)
+            .envs(self.variables.iter().cloned())
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut process = command.kill_on_drop(true).spawn().unwrap();
+        let log = BufReader::new(process.stderr.take().unwrap()).lines();
+        (process, log)
     }
 
     /// Runs a command of the real binary to its end: exit code, standard output, standard error.

@@ -19,6 +19,7 @@ mod harness;
 mod health;
 mod http;
 mod letters;
+mod limits;
 mod operate;
 mod page;
 mod records;
