@@ -20,6 +20,7 @@ mod jobs;
 mod kills;
 mod limits;
 mod load;
+mod proxy;
 mod redis;
 mod replica;
 mod report;

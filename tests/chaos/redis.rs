@@ -4,6 +4,7 @@ use super::feed::{Feed, Way, fed};
 use super::fleet::{Fleet, Plan};
 use super::jobs::{EVENT, EVENTS, PROFILES, Shop, marker};
 use super::kills::{everything_arrived_once, until_nothing_is_left};
+use super::proxy::Proxy;
 use super::replica::signal;
 use super::sentinel::{self, Sentinels};
 use super::stage::{Stage, until};
@@ -14,6 +15,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 const BACK_MAX: Duration = Duration::from_secs(5);
+const NOTICED_MAX: Duration = Duration::from_secs(5);
 const FAILOVER_MAX: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_mins(1);
 const LINES_PER_SECOND_MAX: f64 = 2.0;
@@ -108,11 +110,9 @@ pub(crate) async fn states(stage: &Stage) -> anyhow::Result<()> {
         ..Plan::default()
     })
     .await?;
-    let port = fleet.redis.port();
-    fleet.set(
-        "KLAVIYOD_REDIS_URL",
-        &format!("redis://klaviyod:secret@127.0.0.1:{port}"),
-    );
+    let proxy = Proxy::start(fleet.redis.port()).await?;
+    let url = format!("redis://klaviyod:secret@127.0.0.1:{}", proxy.port());
+    fleet.set("KLAVIYOD_REDIS_URL", &url);
     fleet.add_replica().await?;
     fleet.add_replica().await?;
     let mut markers = Markers::after_a_moment(&fleet, 0).await?;
@@ -131,6 +131,7 @@ pub(crate) async fn states(stage: &Stage) -> anyhow::Result<()> {
         "connections killed",
         "groups destroyed",
         "streams deleted",
+        "half-open",
         "silent",
         "read-only",
         "loading",
@@ -156,6 +157,7 @@ pub(crate) async fn states(stage: &Stage) -> anyhow::Result<()> {
                         .await?;
                 }
             }
+            "half-open" => proxy.mute(),
             "silent" => {
                 let pid = fleet.redis.pid()?;
                 signal(pid, "STOP").await?;
@@ -201,7 +203,13 @@ pub(crate) async fn states(stage: &Stage) -> anyhow::Result<()> {
         let over = Instant::now();
         shop = Shop::open(&fleet.redis.url()).await?;
         let took = markers.arrives(&fleet, &shop, over).await?;
-        stage.within(state, BACK_MAX, took);
+        // Nobody tells that a connection is half-open: it takes a while to be noticed, and then to return.
+        let most = if state == "half-open" {
+            NOTICED_MAX + BACK_MAX
+        } else {
+            BACK_MAX
+        };
+        stage.within(state, most, took);
     }
     until_nothing_is_left(&shop, PATIENCE).await?;
     everything_arrived_once(stage, &fleet, &shop, markers.next).await?;
