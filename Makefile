@@ -9,7 +9,7 @@ setup: ## Install what is missing (a Redis server) and say what was done
 	@sh deploy/setup.sh
 
 .PHONY: ci
-ci: setup fmt-check lint test doc ## Everything a change must pass, fastest failure first
+ci: setup fmt-check lint test doc deny unused ## Everything a change must pass, fastest failure first
 
 .PHONY: fmt
 fmt: ## Format all code
@@ -50,3 +50,13 @@ bench: setup ## How fast events pass: a bare loop, the daemon, the queue alone
 .PHONY: chaos
 chaos: setup ## The promises under kills, outages and overload, in full size (about an hour); prints required and seen
 	cargo test --release --test chaos -- --long
+
+.PHONY: deny
+deny: ## Licences, sources and advisories of dependencies
+	@cargo deny --version >/dev/null 2>&1 || cargo install --locked --version 0.20.2 cargo-deny
+	sh deploy/deny.sh
+
+.PHONY: unused
+unused: ## Fail if a dependency is not used
+	@cargo machete --version >/dev/null 2>&1 || cargo install --locked --version 0.9.2 cargo-machete
+	cargo machete
