@@ -1,4 +1,4 @@
-//! What a fleet shares, over a real Redis: two or three members with connections of their own.
+//! The budget that a fleet shares, over a real Redis: two or three members with connections of their own.
 
 use crate::harness::until;
 use klaviyo_jobs::Keys;
@@ -7,7 +7,7 @@ use klaviyod::klaviyo::{
     Budget, BudgetScale, Client, ClosedBy, Operation, RateLimitHeaders, Settings,
 };
 use klaviyod::private_redis::PrivateRedis;
-use klaviyod::queue::{BarrierState, Connection, Fleet, Redis, operation_limits};
+use klaviyod::queue::{Connection, Fleet, Redis, operation_limits};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -15,27 +15,27 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-const M: Operation = Operation::BulkCreateEvents;
+pub(crate) const M: Operation = Operation::BulkCreateEvents;
 const XL: Operation = Operation::CreateEvent;
-const XS: Operation = Operation::GetAccounts;
+pub(crate) const XS: Operation = Operation::GetAccounts;
 
 /// A Redis and the account's daemons on it.
-struct Account {
+pub(crate) struct Account {
     redis: Redis,
-    server: Option<PrivateRedis>,
+    pub(crate) server: Option<PrivateRedis>,
     _folder: TempDir,
 }
 
 /// One daemon, as far as it is concerned with the fleet.
-struct Member {
+pub(crate) struct Member {
     fleet: Fleet,
-    client: Arc<Client>,
+    pub(crate) client: Arc<Client>,
     budget: Arc<dyn Budget>,
     klaviyo: Memory,
 }
 
 impl Account {
-    async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         let folder = TempDir::new().unwrap();
         let server = PrivateRedis::start(folder.path(), false).await.unwrap();
         Self {
@@ -45,11 +45,11 @@ impl Account {
         }
     }
 
-    async fn connection(&self) -> Connection {
+    pub(crate) async fn connection(&self) -> Connection {
         self.redis.connect().await.unwrap()
     }
 
-    async fn member(&self, scale: BudgetScale) -> Member {
+    pub(crate) async fn member(&self, scale: BudgetScale) -> Member {
         let connection = self.connection().await;
         let mut fleet = Fleet::new(connection, Keys::default(), scale, 0.0);
         let klaviyo = Memory::new();
@@ -69,7 +69,7 @@ impl Account {
     }
 
     /// Two members that have both made a good call, so that what they say about their keys is proven.
-    async fn two(&self) -> [Member; 2] {
+    pub(crate) async fn two(&self) -> [Member; 2] {
         let two = [
             self.member(BudgetScale::Off).await,
             self.member(BudgetScale::Off).await,
@@ -83,7 +83,7 @@ impl Account {
 
 impl Member {
     /// Makes a call that Klaviyo answers with `status`; false if it may not leave.
-    async fn answered(&self, status: u16) -> bool {
+    pub(crate) async fn answered(&self, status: u16) -> bool {
         let sent = self.klaviyo.requests().len();
         let body = r#"{"data":[{"id":"A","attributes":{}}]}"#;
         if let Some(permit) = self.client.try_permit(XS) {
@@ -93,11 +93,11 @@ impl Member {
         self.klaviyo.requests().len() > sent
     }
 
-    fn is_closed_by(&self, by: ClosedBy) -> bool {
+    pub(crate) fn is_closed_by(&self, by: ClosedBy) -> bool {
         self.client.closed(XS).is_some_and(|(it, _)| it == by)
     }
 
-    fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.client.credentials_closed().is_none()
             && self.client.operation_closed(XS).is_none()
             && self.client.tripped(XS.group()).is_none()
@@ -294,97 +294,33 @@ async fn limits_that_klaviyo_names_to_one_hold_for_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_refused_to_one_daemon_is_used_by_none_and_one_probe_opens_for_all() {
+async fn a_full_redis_still_grants_closes_and_shuts() {
     let account = Account::open().await;
-    let [one, other] = account.two().await;
-    assert!(one.answered(401).await);
-    assert!(!one.answered(401).await);
+    let one = account.member(BudgetScale::Real).await;
+    let other = account.member(BudgetScale::Real).await;
+    let mut full = redis::cmd("CONFIG");
+    full.arg("SET").arg("maxmemory").arg("1");
+    let mut redis = account.connection().await;
+    full.query_async::<()>(&mut redis).await.unwrap();
+    let mut refused = redis::cmd("SET");
+    refused.arg("a").arg("b");
+    assert!(refused.query_async::<()>(&mut redis).await.is_err());
+    let end = Instant::now() + Duration::from_secs(10);
+    for _ in 0..3 {
+        one.budget.take(M, end).await.unwrap();
+    }
+    until_used(&account, M, 0).await;
+    one.budget.close(XL, Duration::from_mins(1));
+    until("the other daemon hears of it", || {
+        other.client.closed(XL).is_some()
+    })
+    .await;
+    one.klaviyo.answer(Answer::new(401, ""));
+    one.client.probe_credentials().await.unwrap_err();
     until("the other daemon hears of it", || {
         other.client.credentials_closed().is_some()
     })
     .await;
-    // A daemon that starts now makes no call either.
-    let late = account.member(BudgetScale::Off).await;
-    assert!(late.client.credentials_closed().is_some());
-    // Of all who want to probe one does.
-    let mut probes = 0;
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(2500) {
-        for member in [&one, &other, &late] {
-            probes += u32::from(member.answered(401).await);
-        }
-        sleep(Duration::from_millis(10)).await;
-    }
-    assert!((1..=3).contains(&probes), "{probes} in 2.5 s");
-    while ![&one, &other, &late].iter().all(|it| it.is_open()) {
-        assert!(start.elapsed() < Duration::from_secs(20), "never opened");
-        for member in [&one, &other, &late] {
-            member.answered(200).await;
-        }
-        sleep(Duration::from_millis(10)).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_operation_refused_to_one_daemon_is_closed_for_all_and_others_go_on() {
-    let account = Account::open().await;
-    let [one, other] = account.two().await;
-    assert!(one.answered(403).await);
-    until("the other daemon hears of it", || {
-        other.client.operation_closed(XS).is_some()
-    })
-    .await;
-    assert_eq!(other.client.closed(M), None);
-    assert!(other.client.try_permit(M).is_some());
-    let mut redis = account.connection().await;
-    let rows = operation_limits(&mut redis, &Keys::default(), BudgetScale::Real, 0.0).await;
-    let rows = rows.unwrap();
-    let gate = |name| rows.iter().find(|it| it.operation == name).unwrap().gate;
-    assert_eq!(gate(XS.name()), BarrierState::Shut);
-    assert_eq!(gate(M.name()), BarrierState::Open);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_group_that_is_down_gets_one_probe_a_second_from_the_whole_fleet() {
-    let account = Account::open().await;
-    let [one, other] = account.two().await;
-    while one.answered(503).await {}
-    until("the other daemon hears of it", || {
-        other.client.tripped(XS.group()).is_some()
-    })
-    .await;
-    let start = Instant::now();
-    let mut probes = 0;
-    while start.elapsed() < Duration::from_secs(6) {
-        for member in [&one, &other] {
-            probes += u32::from(member.answered(503).await);
-        }
-        sleep(Duration::from_millis(10)).await;
-    }
-    assert!((1..=6).contains(&probes), "{probes} in 6 s");
-    let back = Instant::now();
-    while ![&one, &other].iter().all(|it| it.is_open()) {
-        assert!(back.elapsed() < Duration::from_secs(10), "never recovered");
-        for member in [&one, &other] {
-            member.answered(200).await;
-        }
-        sleep(Duration::from_millis(10)).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn without_redis_gates_close_and_open_for_each_daemon_alone() {
-    let mut account = Account::open().await;
-    let [one, _other] = account.two().await;
-    drop(account.server.take());
-    assert!(one.answered(401).await);
-    assert!(one.is_closed_by(ClosedBy::Credentials));
-    let start = Instant::now();
-    while !one.is_open() {
-        assert!(start.elapsed() < Duration::from_secs(20), "never opened");
-        one.answered(200).await;
-        sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,6 +15,7 @@ mod delivery;
 mod dlq;
 mod doctor;
 mod fleet;
+mod gates;
 mod harness;
 mod health;
 mod http;

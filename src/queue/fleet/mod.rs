@@ -7,6 +7,8 @@
 
 mod budget;
 mod desk;
+#[cfg(test)]
+mod desk_tests;
 mod keeper;
 mod look;
 mod names;
