@@ -318,6 +318,9 @@ impl Desk {
             }
         };
         let (used, heard) = state.used;
+        // What is only held here has not left.
+        let held = state.stock.len() + state.unused.len();
+        let used = used.saturating_sub(u32::try_from(held).unwrap_or(u32::MAX));
         BudgetStatus {
             limits: state.limits,
             available,
