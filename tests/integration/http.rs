@@ -54,9 +54,13 @@ async fn metrics_have_every_name_and_nothing_of_a_person() {
         let calls =
             format!("http_requests_total{account},operation=\"{operation}\",status=\"202\"}} 1");
         let seconds = format!("http_seconds_count{account},operation=\"{operation}\"}} 1");
-        // How much is available depends on how long ago the call left.
-        let budget =
-            format!("budget_available{account},operation=\"{operation}\",window=\"60s\"}} ");
+        let budget = match operation {
+            "create_event" => 3499,
+            _ => 149,
+        };
+        let budget = format!(
+            "budget_available{account},operation=\"{operation}\",window=\"60s\"}} {budget}"
+        );
         [calls, seconds, budget]
             .iter()
             .all(|line| page.body.contains(line))
