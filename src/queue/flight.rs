@@ -18,7 +18,10 @@ const BYTES_PER_READ: usize = 4 << 20;
 const JOBS_PER_READ: usize = 1_000;
 /// Less room than this is none: single jobs that leave would each cost a read.
 const ROOM_JOBS_MIN: usize = 250;
-const MEAN_BYTES_FIRST: usize = BYTES_PER_READ / 100;
+/// Nobody knows how large the first jobs are, nor whether those behind the last read are as small: a read brings at most
+/// so many times the jobs of the one before.
+const GROWTH_PER_READ: usize = 4;
+const MEAN_BYTES_FIRST: usize = BYTES_PER_READ / GROWTH_PER_READ;
 const MEAN_BYTES_MIN: usize = 256;
 
 /// What is held of each stream.
@@ -107,8 +110,8 @@ impl Flight {
     pub(super) fn measured(&mut self, stream: usize, jobs: usize, bytes: usize) {
         if let Some(mean) = bytes.checked_div(jobs) {
             let known = &mut self.streams[stream].mean_bytes;
-            // Growth counts at once: the next read must not bring thousands of large ones.
-            *known = mean.max(usize::midpoint(*known, mean));
+            // Larger ones count at once: the next read must not bring thousands of them.
+            *known = mean.max(*known / GROWTH_PER_READ);
         }
     }
 
@@ -161,6 +164,19 @@ mod tests {
         assert_eq!(flight.room(LIVE), 1);
         flight.add(&job(LIVE, 1, 6 << 20), Instant::now());
         assert_eq!(flight.room(LIVE), 0);
+    }
+
+    #[test]
+    fn a_first_read_is_small_and_each_one_brings_four_times_more_until_it_is_as_large_as_it_may_be()
+    {
+        let mut flight = flight();
+        let mut reads = Vec::new();
+        for _ in 0..6 {
+            let jobs = flight.room(LIVE);
+            reads.push(jobs);
+            flight.measured(LIVE, jobs, 500 * jobs);
+        }
+        assert_eq!(reads, [4, 16, 64, 256, 1_000, 1_000]);
     }
 
     #[test]

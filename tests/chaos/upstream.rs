@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const FOREVER: u32 = u32::MAX;
 /// The longest pause between two probes of an operation's gate.
 const OPERATION_PROBE: Duration = Duration::from_mins(1);
+/// Calls that left before the first refusal was known.
+const IN_FLIGHT: Duration = Duration::from_millis(500);
 
 pub(crate) async fn down(stage: &Stage) -> anyhow::Result<()> {
     let mut fleet = Fleet::start(Plan {
@@ -287,6 +289,7 @@ pub(crate) async fn forbidden(stage: &Stage) -> anyhow::Result<()> {
             },
         );
     }
+    let begun = Instant::now();
     shop.add(EVENTS, (0..jobs).map(event)).await?;
     shop.add(PROFILES, (0..jobs).map(upsert)).await?;
     let took = until("every profile is there", PATIENCE, async || {
@@ -302,21 +305,14 @@ pub(crate) async fn forbidden(stage: &Stage) -> anyhow::Result<()> {
     })
     .await?;
     stage.within("the others went on, within", Duration::from_secs(10), took);
-    let calls: usize = fleet
-        .klaviyo
-        .requests()
-        .iter()
-        .filter(|request| request.status == 403)
-        .count();
-    stage.at_most(
-        "calls refused",
-        2 * refused.len() * fleet.replicas.len(),
-        calls,
-    );
     stage.equal("dead meanwhile", 0, shop.dead().await?);
     if stage.pick(true, false) {
         until_nothing_is_left(&shop, PATIENCE).await?;
     }
+    if stage.pick(false, true) {
+        sleep(OPERATION_PROBE).await;
+    }
+    refused_once_a_minute(stage, &fleet, refused, begun.elapsed());
     fleet.klaviyo.faults().clear();
     let works = Instant::now();
     until_nothing_is_left(&shop, PATIENCE).await?;
@@ -328,4 +324,29 @@ pub(crate) async fn forbidden(stage: &Stage) -> anyhow::Result<()> {
     everything_arrived_once(stage, &fleet, &shop, jobs).await?;
     stage.equal("processes ended", 0, fleet.ended()?);
     Ok(())
+}
+
+/// What was in flight when an operation was first refused may be refused too; from then on there are probes only.
+fn refused_once_a_minute(stage: &Stage, fleet: &Fleet, operations: &[&str], took: Duration) {
+    let probes = usize::try_from(took.as_secs() / OPERATION_PROBE.as_secs()).unwrap_or(0);
+    for operation in operations {
+        let mut refused: Vec<Duration> = fleet
+            .klaviyo
+            .requests()
+            .iter()
+            .filter(|request| request.operation == *operation && request.status == 403)
+            .map(|request| request.since_start)
+            .collect();
+        refused.sort();
+        let Some(first) = refused.first().copied() else {
+            stage.at_least(&format!("refused of {operation}"), 1, 0);
+            continue;
+        };
+        let later = refused.iter().filter(|at| **at > first + IN_FLIGHT).count();
+        stage.told(
+            &format!("{operation} refused at once"),
+            refused.len() - later,
+        );
+        stage.at_most(&format!("{operation} refused later"), probes, later);
+    }
 }
