@@ -123,9 +123,6 @@ pub(crate) const ALL: &[Scenario] = &[
     scenario!("hostile", "answers that mean harm", answers::hostile),
 ];
 
-/// Scenarios that what they test is not there for yet. They run when they are named, and in the long form.
-const NOT_YET: &[&str] = &[];
-
 /// Runs what was asked for, prints the table, and says whether everything was as required.
 pub(crate) async fn run(arguments: &Arguments) -> bool {
     if let Some(unknown) = arguments
@@ -137,11 +134,7 @@ pub(crate) async fn run(arguments: &Arguments) -> bool {
         return false;
     }
     let is_wanted = |scenario: &&Scenario| {
-        if arguments.names.is_empty() {
-            arguments.size.pick(!NOT_YET.contains(&scenario.name), true)
-        } else {
-            arguments.names.iter().any(|name| name == scenario.name)
-        }
+        arguments.names.is_empty() || arguments.names.iter().any(|name| name == scenario.name)
     };
     println!("chaos: seed {}", arguments.seed);
     let start = Instant::now();
@@ -160,9 +153,6 @@ pub(crate) async fn run(arguments: &Arguments) -> bool {
         if all_ok { "ok" } else { "FAILED" },
         start.elapsed().as_secs_f64()
     );
-    if arguments.names.is_empty() && !NOT_YET.is_empty() {
-        println!("not yet: {}", NOT_YET.join(", "));
-    }
     all_ok
 }
 
