@@ -1,9 +1,10 @@
 //! What applications and operators do: each a request with faults of its own, and what it may do to each job.
 
-use super::process::{Ended, KINDS, Operation};
+use super::enqueue::payload;
+use super::process::{Ended, Operation};
 use super::reference::{Allowed, Next, tag_of};
 use super::snapshot::{Place, QUEUES, Record};
-use super::steps::{How, Outside};
+use super::steps::Outside;
 use super::world::World;
 use crate::queue::cancel::{cancel_delayed, cancel_ready};
 use crate::queue::connection::Connection;
@@ -13,17 +14,13 @@ use crate::queue::find::{Wanted, find_delayed, find_on_stream};
 use crate::queue::pause::{pause, resume};
 use crate::queue::purge::{Purged, purge};
 use jiff::Timestamp;
-use klaviyo_jobs::keys::claim_hash;
-use klaviyo_jobs::{Envelope, Keys, Lane, Message, Options, ProduceError, Producer};
-use redis::{RedisResult, cmd};
-use std::time::Duration;
-
-const CLAIMED_FOR: Duration = Duration::from_hours(24 * 365);
+use klaviyo_jobs::{Envelope, Keys, Lane};
+use redis::RedisResult;
 
 /// What was asked for.
 pub(super) enum Request {
-    /// The number of the job, and how it will stand in Redis.
-    Enqueue(usize, Record),
+    /// The numbers of the jobs, which are equal, and how each will stand in Redis.
+    Enqueue(Vec<usize>, Record),
     Cancel(usize, String),
     Purge(usize, Option<Lane>),
     Pause,
@@ -130,17 +127,22 @@ impl World {
                 && matches!(&record.place, Place::Dead { id } if entries.contains(id))
         };
         match request {
-            Request::Enqueue(job, record) => {
+            Request::Enqueue(jobs, record) => {
                 let mut allowed = self.reference.all_stay();
                 let is_taken = self.reference.claims.get(&record.claim) == Some(&true);
                 let appears = Next::Appears(record.clone());
-                allowed[*job] = match (resumed, is_taken) {
-                    // What was written before it stood still is no longer to be written.
-                    _ if self.reference.jobs[*job].accepted => Vec::new(),
+                let next = match (resumed, is_taken) {
                     (true, _) => vec![appears, Next::Never],
                     (false, true) => vec![Next::Never],
                     (false, false) => vec![appears],
                 };
+                // What was written before the request stood still is not written once more.
+                for job in jobs
+                    .iter()
+                    .filter(|job| !self.reference.jobs[**job].accepted)
+                {
+                    allowed[*job].clone_from(&next);
+                }
                 allowed
             }
             Request::Cancel(queue, text) => self.reference.each(|record| {
@@ -165,93 +167,6 @@ impl World {
                     .each(|record| is_it(record).then_some(Next::Removed))
             }
         }
-    }
-
-    fn enqueue(&mut self, queue: usize, lane: Lane, how: How) -> (Request, Operation) {
-        let keys = self.keys.clone();
-        let mut redis = self.outside.redis.clone();
-        let mut record = Record {
-            queue,
-            lane,
-            place: Place::Ready { id: EntryId::ZERO },
-            payload: Vec::new(),
-            sid: None,
-            attempts: 0,
-            claim: String::new(),
-            mark: String::new(),
-            code: String::new(),
-        };
-        self.tags += 1;
-        let mut tag = self.tags;
-        let (id, delay) = match how {
-            How::Raw | How::Again | How::Nonsense(_) => (None, None),
-            How::Claimed(id) => (Some(format!("c-{id}")), None),
-            How::ClaimedLater(id, minutes) => (Some(format!("c-{id}")), Some(minutes)),
-            How::Later(minutes) => (None, Some(minutes)),
-        };
-        let operation: Operation = if id.is_some() || delay.is_some() {
-            let run_at = delay.map(|minutes| Timestamp::now() + Duration::from_mins(minutes));
-            if let Some(run_at) = run_at {
-                record.place = Place::Delayed {
-                    due_ms: run_at.as_millisecond(),
-                };
-            }
-            let unique_for = Some(id.as_ref().map_or(Duration::ZERO, |_| CLAIMED_FOR));
-            let options = Options {
-                id,
-                run_at,
-                lane,
-                unique_for,
-                ..Options::default()
-            };
-            let message = Message::from_json(&payload(queue, tag, "new"), &options).unwrap();
-            message.json().clone_into(&mut record.payload);
-            if options.id.is_some() {
-                record.claim = claim_of(&record.payload);
-                self.reference
-                    .claims
-                    .entry(record.claim.clone())
-                    .or_default();
-            }
-            let producer = Producer::new(redis, keys);
-            Box::pin(async move {
-                match producer.enqueue_many([message]).await.remove(0) {
-                    Ok(_) => Ended::Done,
-                    Err(ProduceError::Redis(error)) => Ended::Failed(error),
-                    Err(ProduceError::Invalid(invalid)) => panic!("{invalid}"),
-                }
-            })
-        } else {
-            record.payload = match (how, &self.last_raw) {
-                (How::Again, Some((last_queue, last_tag, last))) => {
-                    (record.queue, tag) = (*last_queue, *last_tag);
-                    last.clone()
-                }
-                (How::Nonsense(0), _) => format!("~{tag}~ is not JSON").into_bytes(),
-                (How::Nonsense(1), _) => {
-                    [&[0xff, 0, b':'], format!("~{tag}~:::\n").as_bytes()].concat()
-                }
-                (How::Nonsense(2), _) => payload(1 - queue, tag, "misplaced"),
-                (How::Nonsense(_), _) => {
-                    format!(r#"{{"kind": "no.such", "data": "~{tag}~"}}"#).into_bytes()
-                }
-                _ => payload(queue, tag, "new"),
-            };
-            if !matches!(how, How::Nonsense(_)) {
-                self.last_raw = Some((record.queue, tag, record.payload.clone()));
-            }
-            let stream = record.stream(&keys);
-            let job = record.payload.clone();
-            Box::pin(async move {
-                let mut add = cmd("XADD");
-                add.arg(stream).arg("*").arg("job").arg(job);
-                answered(add.query_async::<String>(&mut redis).await)
-            })
-        };
-        let job = self
-            .reference
-            .announce(tag, matches!(how, How::Nonsense(_)));
-        (Request::Enqueue(job, record), operation)
     }
 
     /// The queue, the entry and the tag of a dead letter.
@@ -300,28 +215,11 @@ async fn cancel(mut redis: Connection, keys: Keys, queue: usize, text: String) -
     Ok(())
 }
 
-fn answered<T>(result: RedisResult<T>) -> Ended {
+pub(super) fn answered<T>(result: RedisResult<T>) -> Ended {
     match result {
         Ok(_) => Ended::Done,
         Err(error) => Ended::Failed(error),
     }
-}
-
-/// A job with everything that could be mangled on its way.
-fn payload(queue: usize, tag: usize, text: &str) -> Vec<u8> {
-    let kind = KINDS[queue].kind;
-    let metric = if queue == 0 { r#""metric": "M", "# } else { "" };
-    format!(
-        r#"{{"kind": "{kind}", "id": "m-{tag}", "data": {{{metric}"profile": {{"external_id": "c:1"}}, "properties": {{"tag": "~{tag}~", "text": "{text}: \"ü\\n'::%s", "large": 123456789012345678}}}}}}"#
-    )
-    .into_bytes()
-}
-
-fn claim_of(payload: &[u8]) -> String {
-    let envelope = Envelope::parse(payload).unwrap();
-    let check = klaviyo_jobs::kind(&envelope.kind).unwrap().check;
-    let claim = check(&envelope, Timestamp::now()).unwrap().claim;
-    claim_hash(&claim.unwrap())
 }
 
 /// What an operator calls a job: its id, else its stream id.

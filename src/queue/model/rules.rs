@@ -6,7 +6,7 @@ use super::snapshot::{Place, QUEUES, Record};
 use super::world::Checked;
 use crate::queue::entry::EntryId;
 use crate::queue::settle::Verdict;
-use klaviyo_jobs::Keys;
+use klaviyo_jobs::{Keys, Lane};
 use std::collections::BTreeSet;
 
 /// Marks without which no job is poison: two before it runs alone, three while it does.
@@ -60,10 +60,19 @@ pub(super) fn allowed(
             }
             allowed
         }
-        Doing::Read => reference.each(|record| {
-            let is_ready = matches!(record.place, Place::Ready { .. });
-            (is_ready && (resumed || is_open(process, record))).then(me)
-        }),
+        Doing::Read => {
+            let mut allowed = reference.each(|record| {
+                let is_ready = matches!(record.place, Place::Ready { .. });
+                (is_ready && (resumed || is_open(process, record))).then(me)
+            });
+            for (job, nexts) in reference.jobs.iter().zip(&mut allowed) {
+                let record = job.record.as_ref();
+                if record.is_some_and(|it| is_beyond_one_read(reference, keys, process, it)) {
+                    nexts.push(Next::Stays);
+                }
+            }
+            allowed
+        }
         Doing::Renew => reference.each(|record| {
             let stream = process.stream(&record.stream(keys));
             let believes = record
@@ -93,6 +102,32 @@ pub(super) fn allowed(
             may.then(|| moving.next(record.attempts))
         }),
     }
+}
+
+/// Whether one read need not bring the job: there is no room for it, or other lanes of its queue go first.
+fn is_beyond_one_read(
+    reference: &Reference,
+    keys: &Keys,
+    process: &Process,
+    record: &Record,
+) -> bool {
+    let Place::Ready { id } = record.place else {
+        return false;
+    };
+    let room = |stream: &str| process.engine.room(process.stream(stream));
+    let ready_before = |stream: &str, end: EntryId| {
+        let jobs = reference.jobs.iter().filter_map(|job| job.record.as_ref());
+        jobs.filter(|it| it.stream(keys) == stream)
+            .filter(|it| matches!(it.place, Place::Ready { id } if id < end))
+            .count()
+    };
+    let stream = record.stream(keys);
+    let others_first = record.lane == Lane::Backfill
+        && [Lane::Urgent, Lane::Live].into_iter().any(|lane| {
+            let other = keys.queue(QUEUES[record.queue], lane);
+            ready_before(&other, EntryId::LAST) >= room(&other)
+        });
+    others_first || ready_before(&stream, id) >= room(&stream)
 }
 
 pub(super) fn or_stay(allowed: &mut Allowed) {

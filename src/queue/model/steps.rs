@@ -92,6 +92,8 @@ pub(super) enum How {
     ClaimedLater(usize, u64),
     /// To run in so many minutes.
     Later(u64),
+    /// Twice the same bytes, to run in so many minutes.
+    Twins(u64),
     /// What no handler may see.
     Nonsense(usize),
 }
@@ -145,20 +147,120 @@ impl fmt::Debug for Case {
 pub(super) fn cases() -> impl Strategy<Value = Case> {
     let first = vec(enqueue().prop_map(|it| Step::Outside(it, None)), 1..6);
     let has_groups = prop_oneof![9 => Just(true), 1 => Just(false)];
-    (has_groups, first, vec(step(), 4..48)).prop_map(|(has_groups, first, rest)| Case {
+    let rest = vec(passage(), 2..20);
+    (has_groups, first, rest).prop_map(|(has_groups, first, rest)| Case {
         has_groups,
-        steps: first.into_iter().chain(rest).collect(),
+        steps: first
+            .into_iter()
+            .chain(rest.into_iter().flatten())
+            .collect(),
     })
+}
+
+/// Single steps, and among them the few that mostly follow each other: by chance alone, few jobs would get far.
+fn passage() -> impl Strategy<Value = Vec<Step>> {
+    prop_oneof![
+        12 => step().prop_map(|step| vec![step]),
+        6 => work(),
+        2 => hand_over(),
+        2 => (advance(), process(Act::Promote)).prop_map(|(advance, promote)| vec![advance, promote]),
+    ]
+}
+
+/// A process reads, runs and settles.
+fn work() -> impl Strategy<Value = Vec<Step>> {
+    let lot = (0..2_usize, 1..4_usize, vec(decision(), 1..4));
+    (
+        0..PROCESSES,
+        lot,
+        vec(proptest::option::weighted(0.2, planned_fault()), 4),
+        vec(often(), 4),
+    )
+        .prop_map(|(process, (line, most, decisions), faults, kept)| {
+            let acts = [
+                Act::Read,
+                Act::Seal(line, most),
+                Act::Finish(0, decisions),
+                Act::Settle,
+            ];
+            let steps = acts
+                .into_iter()
+                .zip(faults)
+                .map(|(act, fault)| Step::Do(process, act, fault));
+            only(steps, kept)
+        })
+}
+
+/// A process stands still or ends for longer than a lease, while others take over what it held.
+fn hand_over() -> impl Strategy<Value = Vec<Step>> {
+    let held = prop_oneof![2 => Just(Act::Settle), 1 => Just(Act::Renew), 2 => Just(Act::TakeOver)];
+    let blow = prop_oneof![4 => Just(Blow::Hold), 1 => Just(Blow::Crash)];
+    let fault = (1..8_usize, blow).prop_map(|(at, blow)| Fault {
+        at,
+        moment: Moment::Before,
+        blow,
+    });
+    let at_settle = Fault {
+        at: 1,
+        moment: Moment::Before,
+        blow: Blow::Hold,
+    };
+    let fault = prop_oneof![Just(at_settle), fault];
+    (
+        0..PROCESSES,
+        1..PROCESSES,
+        held,
+        fault,
+        advance(),
+        any::<bool>(),
+        vec(often(), 4),
+    )
+        .prop_map(
+            |(process, other, act, fault, advance, advance_first, kept)| {
+                let other = (process + other) % PROCESSES;
+                let still = Step::Do(process, act.clone(), Some(fault));
+                let [first, second] = if advance_first {
+                    [advance, still]
+                } else {
+                    [still, advance]
+                };
+                let take_over = Step::Do(other, Act::TakeOver, None);
+                only(
+                    [first, second, take_over, Step::Do(process, act, None)].into_iter(),
+                    kept,
+                )
+            },
+        )
+}
+
+fn often() -> impl Strategy<Value = bool> {
+    proptest::bool::weighted(0.93)
+}
+
+fn only(steps: impl Iterator<Item = Step>, kept: Vec<bool>) -> Vec<Step> {
+    steps
+        .zip(kept)
+        .filter(|(_, kept)| *kept)
+        .map(|(step, _)| step)
+        .collect()
+}
+
+fn process(act: Act) -> impl Strategy<Value = Step> {
+    (0..PROCESSES, fault()).prop_map(move |(process, fault)| Step::Do(process, act.clone(), fault))
+}
+
+/// Never so that a sum of them comes near a lease or a delay: nothing depends on how fast the steps are.
+fn advance() -> impl Strategy<Value = Step> {
+    prop_oneof![Just(25), Just(75), Just(200)].prop_map(Step::Advance)
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         60 => (0..PROCESSES, act(), fault()).prop_map(|(process, act, fault)| Step::Do(process, act, fault)),
         5 => (0..PROCESSES).prop_map(Step::Crash),
-        // Never so that a sum of them comes near a lease or a delay: nothing depends on how fast the steps are.
-        10 => prop_oneof![Just(25), Just(75), Just(200)].prop_map(Step::Advance),
-        10 => (enqueue(), fault()).prop_map(|(it, fault)| Step::Outside(it, fault)),
-        14 => (operate(), fault()).prop_map(|(it, fault)| Step::Outside(it, fault)),
+        10 => advance(),
+        14 => (enqueue(), fault()).prop_map(|(it, fault)| Step::Outside(it, fault)),
+        16 => (operate(), fault()).prop_map(|(it, fault)| Step::Outside(it, fault)),
         1 => (0..6_usize).prop_map(Step::DestroyGroup),
     ]
 }
@@ -193,6 +295,7 @@ fn enqueue() -> impl Strategy<Value = Outside> {
         3 => (0..3_usize).prop_map(How::Claimed),
         2 => (0..3_usize, delay()).prop_map(|(id, delay)| How::ClaimedLater(id, delay)),
         2 => delay().prop_map(How::Later),
+        1 => delay().prop_map(How::Twins),
         2 => (0..4_usize).prop_map(How::Nonsense),
     ];
     let lane = prop_oneof![Just(Lane::Live), Just(Lane::Urgent), Just(Lane::Backfill)];
@@ -218,13 +321,15 @@ fn operate() -> impl Strategy<Value = Outside> {
 }
 
 fn fault() -> impl Strategy<Value = Option<Fault>> {
+    prop_oneof![3 => Just(None), 2 => planned_fault().prop_map(Some)]
+}
+
+fn planned_fault() -> impl Strategy<Value = Fault> {
     let moment = prop_oneof![
         2 => Just(Moment::Before),
         1 => Just(Moment::Midway),
         3 => Just(Moment::After),
     ];
     let blow = prop_oneof![Just(Blow::Crash), Just(Blow::Error), Just(Blow::Hold)];
-    let fault =
-        (1..5_usize, moment, blow).prop_map(|(at, moment, blow)| Fault { at, moment, blow });
-    prop_oneof![3 => Just(None), 2 => fault.prop_map(Some)]
+    (1..6_usize, moment, blow).prop_map(|(at, moment, blow)| Fault { at, moment, blow })
 }
