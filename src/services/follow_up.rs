@@ -143,8 +143,8 @@ impl FollowUp {
         })
     }
 
-    /// Finds the row that was sent for a refused payload, by its identifiers.
-    pub(crate) fn row_of_payload(&self, refused: &Value) -> Option<&FollowedRow> {
+    /// Finds the place of the row that was sent for a refused payload, by its identifiers.
+    pub(crate) fn row_of_payload(&self, refused: &Value) -> Option<usize> {
         let attributes = refused.get("attributes").unwrap_or(refused);
         let says = |name: &str, own: Option<&str>| {
             own.is_some_and(|own| {
@@ -154,7 +154,7 @@ impl FollowUp {
                     .is_some_and(|it| it.eq_ignore_ascii_case(own))
             })
         };
-        self.rows.iter().find(|row| {
+        self.rows.iter().position(|row| {
             row.jobs.iter().any(|(_, payload)| {
                 let Ok(envelope) = Envelope::parse(payload.get().as_bytes()) else {
                     return false;

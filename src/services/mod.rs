@@ -13,6 +13,7 @@ mod outcome;
 mod profiles;
 mod received;
 mod records;
+mod refused;
 mod rows;
 
 pub use audit::{AccountAudit, Audit, Outage};

@@ -6,10 +6,10 @@
 use super::bulk::{Rows, Way, deliver, deliver_one, permit, way};
 use super::outcome::{Failure, Outcome};
 use super::received::Received;
+use super::refused::Refused;
 use super::rows::Ledger;
 use crate::klaviyo::{
-    Client, Error, ImportError, Operation, Permit, ProfileDocument, bulk_profiles_document,
-    row_of_pointer,
+    Client, Error, Operation, Permit, ProfileDocument, bulk_profiles_document, row_of_pointer,
 };
 use crate::queue::{Lot, Outbox, Place, QueuedJob, Reason};
 use crate::services::follow_up::{FollowUp, FollowedRow};
@@ -183,41 +183,24 @@ impl Profiles {
 
     async fn bury_refused(&self, follow_up: &FollowUp, queue: &str) -> Result<(), Outcome> {
         // All pages first: a page that fails must not repeat the burials of the ones before.
-        let refused = self
-            .refused_rows(&follow_up.import_id)
+        let refused = Refused::read(&self.client, follow_up)
             .await
             .map_err(|error| Outcome::Failed(Failure::of(&error)))?;
-        let mut strangers = 0_u32;
-        for refused in &refused {
-            match row_of(refused, follow_up) {
-                Some(row) => self.bury_row(row, queue, &reason(refused)).await?,
-                None => strangers += 1,
-            }
+        for (row, reason) in &refused.rows {
+            self.bury_row(&follow_up.rows[*row], queue, reason).await?;
         }
-        if strangers > 0 {
-            // The follow-up itself goes to the dead letters, with all rows in it.
+        // Then the follow-up itself goes to the dead letters, with all rows in it.
+        if !refused.is_whole {
+            return Err(Outcome::Invalid(Invalid::internal(
+                "the list of rows that the import refused does not end",
+            )));
+        }
+        if refused.strangers > 0 {
             return Err(Outcome::Invalid(Invalid::internal(
                 "the import refused rows that match none of those sent",
             )));
         }
         Ok(())
-    }
-
-    async fn refused_rows(&self, import_id: &str) -> Result<Vec<ImportError>, Error> {
-        let mut rows = Vec::new();
-        let mut next: Option<String> = None;
-        loop {
-            let granted = permit(&self.client, Operation::GetErrorsForBulkImportProfilesJob).await;
-            let page = self
-                .client
-                .get_errors_for_bulk_import_profiles_job(granted, import_id, next.as_deref())
-                .await?;
-            rows.extend(page.rows);
-            match page.next {
-                Some(link) => next = Some(link),
-                None => return Ok(rows),
-            }
-        }
     }
 }
 
@@ -226,29 +209,6 @@ fn claim(payload: &str) -> Option<String> {
     let envelope = Envelope::parse(payload.as_bytes()).ok()?;
     let upsert: UpsertProfile = decode(envelope.data).ok()?;
     Some(upsert.claim(&envelope.id?))
-}
-
-fn reason(refused: &ImportError) -> Reason {
-    Reason {
-        code: "klaviyo.import_refused",
-        status: None,
-        detail: refused
-            .detail
-            .as_deref()
-            .or(refused.title.as_deref())
-            .unwrap_or("Klaviyo refused the row")
-            .into(),
-        pointer: refused.pointer.as_deref().map(Into::into),
-    }
-}
-
-fn row_of<'f>(refused: &ImportError, follow_up: &'f FollowUp) -> Option<&'f FollowedRow> {
-    let by_pointer = refused
-        .pointer
-        .as_deref()
-        .and_then(row_of_pointer)
-        .and_then(|(row, _)| follow_up.rows.get(row));
-    by_pointer.or_else(|| follow_up.row_of_payload(refused.original_payload.as_ref()?))
 }
 
 /// Merges the upserts of one identity field by field, the later `at` winning.
