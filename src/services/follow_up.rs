@@ -41,26 +41,24 @@ pub(crate) struct FollowUp {
 }
 
 /// A row of the import and the jobs behind it: origin and envelope.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct FollowedRow {
     pub(crate) jobs: Vec<(Origin, Box<RawValue>)>,
 }
 
-/// Where a job came from: its first stream id and, if it was replayed, behind a space the text of its lane.
+/// Where a job came from: its first stream id and, behind a space, the text of its lane.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Origin(String);
 
 impl Origin {
     fn of(job: &QueuedJob) -> Self {
-        match job.replayed {
-            None => Self(job.sid.to_string()),
-            Some(_) => Self(format!("{} {}", job.sid, job.lane_text())),
-        }
+        Self(format!("{} {}", job.sid, job.lane_text()))
     }
 
     /// Returns the first stream id and the text of the lane.
     pub(crate) fn parts(&self) -> (&str, &str) {
+        // Earlier versions wrote the lane of replayed jobs only.
         let parts = self.0.split_once(' ');
         parts.unwrap_or((&self.0, Lane::Live.as_str()))
     }
@@ -79,39 +77,32 @@ struct Internal {
     data: Written,
 }
 
-#[derive(Serialize)]
-struct RowToWrite<'a> {
-    jobs: Vec<(&'a Origin, &'a RawValue)>,
-}
-
 impl FollowUp {
-    /// Writes the job.
-    pub(crate) fn json(import_id: &str, rows: &[Vec<&QueuedJob>]) -> Vec<u8> {
+    /// Creates the follow-up of an import.
+    pub(crate) fn new(import_id: String, rows: &[Vec<&QueuedJob>]) -> Self {
         let job = |queued: &&QueuedJob| -> (Origin, Box<RawValue>) {
             let payload = serde_json::from_slice(&queued.payload)
                 .expect("the envelope was read before it was sent");
             (Origin::of(queued), payload)
         };
-        let owned: Vec<Vec<(Origin, Box<RawValue>)>> = rows
-            .iter()
-            .map(|jobs| jobs.iter().map(job).collect())
-            .collect();
-        let rows: Vec<RowToWrite<'_>> = owned
-            .iter()
-            .map(|jobs| RowToWrite {
-                jobs: jobs
-                    .iter()
-                    .map(|(origin, payload)| (origin, &**payload))
-                    .collect(),
-            })
-            .collect();
+        let row = |jobs: &Vec<&QueuedJob>| FollowedRow {
+            jobs: jobs.iter().map(job).collect(),
+        };
+        Self {
+            import_id,
+            rows: rows.iter().map(row).collect(),
+        }
+    }
+
+    /// Writes the job.
+    pub(crate) fn json(&self) -> Vec<u8> {
         let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
         packed
-            .write_all(&serde_json::to_vec(&rows).expect("texts serialize"))
+            .write_all(&serde_json::to_vec(&self.rows).expect("texts serialize"))
             .expect("a vector takes all bytes");
         let rows_gzip = BASE64_STANDARD.encode(packed.finish().expect("a vector takes all bytes"));
         let data = Written {
-            import_id: import_id.to_owned(),
+            import_id: self.import_id.clone(),
             rows_gzip,
         };
         let job = Internal {
@@ -184,5 +175,32 @@ impl FollowUp {
                     .is_some_and(|id| profile.id.as_deref() == Some(id))
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::EntryId;
+
+    #[test]
+    fn a_job_of_any_lane_is_remembered_with_its_lane() {
+        for lane in Lane::ALL {
+            let mut job = QueuedJob::for_test(0, EntryId { ms: 7, seq: 1 }, 0);
+            job.payload = b"{}".to_vec();
+            job.lane = lane;
+            let json = FollowUp::new("import".to_owned(), &[vec![&job]]).json();
+            let read = FollowUp::parse(&json).unwrap();
+            let (origin, _) = &read.rows[0].jobs[0];
+            assert_eq!(origin.parts(), ("7-1", lane.as_str()));
+        }
+    }
+
+    #[test]
+    fn an_origin_that_was_written_without_a_lane_is_of_the_live_lane() {
+        let origin = Origin("7-1".to_owned());
+        assert_eq!(origin.parts(), ("7-1", "live"));
+        let origin = Origin("7-1 backfill+1.1700000000000".to_owned());
+        assert_eq!(origin.parts(), ("7-1", "backfill+1.1700000000000"));
     }
 }

@@ -256,7 +256,8 @@ impl Rows for Batch<'_> {
                 .map(|job| &self.queued[*job])
                 .collect()
         };
-        let follow_up = FollowUp::json(&import.id, &rows.iter().map(jobs_of).collect::<Vec<_>>());
+        let rows: Vec<Vec<&QueuedJob>> = rows.iter().map(jobs_of).collect();
+        let follow_up = FollowUp::new(import.id, &rows).json();
         self.profiles
             .outbox
             .delay(UpsertProfile::QUEUE, &follow_up, self.profiles.poll_first)
