@@ -26,7 +26,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("klaviyo", &[]),
     // Only the model, which is a test, starts servers.
     ("queue", &["klaviyo", "private_redis"]),
-    ("services", &["klaviyo", "queue", "store"]),
+    // Only a test starts a server.
+    ("services", &["klaviyo", "private_redis", "queue", "store"]),
     ("store", &[]),
     ("telemetry", &["config", "klaviyo", "queue", "services"]),
     ("worker", &["klaviyo", "queue", "services"]),

@@ -52,7 +52,7 @@ pub use entry::{EntryId, QueuedJob};
 pub use fleet::{BarrierState, Fleet, OperationLimits, operation_limits};
 pub use lot::Lot;
 pub use observe::{Fate, Observer, Settled};
-pub use outbox::{Outbox, Place};
+pub use outbox::{LateDeath, Outbox};
 pub use overview::{Overview, overview};
 pub use redis::{RedisError, RedisResult};
 pub use replayed::Replayed;

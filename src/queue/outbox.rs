@@ -14,23 +14,28 @@ use tokio::time::sleep;
 static DELAY: LazyLock<Script> = LazyLock::new(|| {
     Script::new("redis.call('ZREM', KEYS[1], '') redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])")
 });
-static BURY: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "redis.call('XDEL', KEYS[1], '0-1') redis.call('XADD', KEYS[1], '*', unpack(ARGV)) redis.call('DEL', KEYS[2])",
-    )
-});
+static BURY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("bury_late.lua")));
 
-/// Where a job came from that was settled before.
-#[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
-    /// Its queue.
-    pub queue: &'a str,
+/// Dead letters per call, unless more jobs than that are one: Redis serves nobody else meanwhile.
+const DEATHS_PER_CALL: usize = 500;
+/// How long it is remembered which jobs of a burial are buried: for longer than anything asks to bury them again.
+const BURIED_KEPT: Duration = Duration::from_hours(14 * 24);
+
+/// A job that dies after it was settled.
+#[derive(Clone, Debug)]
+pub struct LateDeath<'a> {
+    /// Tells the deaths of one burial apart; jobs that share it share their fate and stand beside each other.
+    pub number: usize,
     /// The text of its lane, with what a replay wrote behind it.
     pub lane: &'a str,
     /// Its first stream id.
     pub sid: &'a str,
     /// The text it may have claimed: whoever sends a dead job again must not be told that it is a duplicate.
-    pub claim: Option<&'a str>,
+    pub claim: Option<String>,
+    /// The whole job.
+    pub job: &'a str,
+    /// Why.
+    pub reason: &'a Reason,
 }
 
 /// Writes for one account.
@@ -82,30 +87,96 @@ impl Outbox {
             .await
     }
 
-    /// Writes a dead letter for a job that was accepted and later refused.
+    /// Writes dead letters for jobs that were accepted and later refused, each only once however often the burial of
+    /// that name is repeated.
     ///
     /// # Errors
-    /// Redis' own.
-    pub async fn bury(&self, place: Place<'_>, job: &str, reason: &Reason) -> RedisResult<()> {
-        let mut call = BURY.key(self.keys.dead(place.queue));
-        // Without a claim an empty name, of the account all the same, is deleted.
-        call.key(self.keys.claim(place.claim.unwrap_or_default()));
-        call.arg("job")
-            .arg(job)
-            .arg("sid")
-            .arg(place.sid)
-            .arg("n")
-            .arg(1)
-            .arg("lane")
-            .arg(place.lane);
-        call.arg("code")
-            .arg(reason.code)
-            .arg("status")
-            .arg(reason.status.map(|it| it.to_string()).unwrap_or_default());
-        call.arg("detail")
-            .arg(&*reason.detail)
-            .arg("pointer")
-            .arg(reason.pointer.as_deref().unwrap_or_default());
+    /// Redis' own. Some may be buried by then; a repetition buries the rest.
+    pub async fn bury(
+        &self,
+        queue: &str,
+        burial: &str,
+        deaths: &[LateDeath<'_>],
+    ) -> RedisResult<()> {
+        let mut rest = deaths;
+        while !rest.is_empty() {
+            let mut end = rest.len().min(DEATHS_PER_CALL);
+            while end < rest.len() && rest[end].number == rest[end - 1].number {
+                end += 1;
+            }
+            let (now, later) = rest.split_at(end);
+            self.bury_now(queue, burial, now).await?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    async fn bury_now(
+        &self,
+        queue: &str,
+        burial: &str,
+        deaths: &[LateDeath<'_>],
+    ) -> RedisResult<()> {
+        let mut call = BURY.key(self.keys.dead(queue));
+        call.key(format!("{}:buried:{burial}", self.keys.base()));
+        call.arg(BURIED_KEPT.as_secs());
+        for death in deaths {
+            let LateDeath { reason, claim, .. } = death;
+            // Without a claim an empty name, of the account all the same, is deleted.
+            call.key(self.keys.claim(claim.as_deref().unwrap_or_default()));
+            call.arg(death.number)
+                .arg(death.job)
+                .arg(death.sid)
+                .arg(death.lane)
+                .arg(reason.code)
+                .arg(reason.status.map(|it| it.to_string()).unwrap_or_default())
+                .arg(&*reason.detail)
+                .arg(reason.pointer.as_deref().unwrap_or_default());
+        }
         call.invoke_async(&mut self.redis.clone()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::private_redis::PrivateRedis;
+    use crate::queue::Redis;
+    use tempfile::TempDir;
+
+    #[tokio::test]
+    async fn a_burial_that_is_repeated_adds_only_what_is_missing_also_at_maxmemory() {
+        let folder = TempDir::new().unwrap();
+        let server = PrivateRedis::start(folder.path(), false).await.unwrap();
+        let mut redis = Redis::at(&server.url()).unwrap().connect().await.unwrap();
+        let mut full = cmd("CONFIG");
+        full.arg("SET").arg("maxmemory").arg(1);
+        full.query_async::<()>(&mut redis).await.unwrap();
+
+        let outbox = Outbox::new(redis.clone(), Keys::default());
+        let reason = Reason::expired();
+        // Two jobs share each number, so that a call ends between numbers only.
+        let deaths: Vec<LateDeath<'_>> = (1..=2 * DEATHS_PER_CALL + 1)
+            .map(|place| LateDeath {
+                number: place / 2,
+                lane: "live",
+                sid: "1-1",
+                claim: None,
+                job: "{}",
+                reason: &reason,
+            })
+            .collect();
+        for part in [&deaths[..3], &deaths, &deaths] {
+            outbox.bury("lists", "import", part).await.unwrap();
+        }
+        outbox.bury("lists", "other", &deaths[..1]).await.unwrap();
+        let mut length = cmd("XLEN");
+        length.arg(Keys::default().dead("lists"));
+        let length: usize = length.query_async(&mut redis).await.unwrap();
+        assert_eq!(length, deaths.len() + 1);
+        let mut left = cmd("TTL");
+        left.arg(format!("{}:buried:import", Keys::default().base()));
+        let left: u64 = left.query_async(&mut redis).await.unwrap();
+        assert!(left > 7 * 24 * 60 * 60);
     }
 }

@@ -41,7 +41,7 @@ pub(crate) struct FollowUp {
 }
 
 /// A row of the import and the jobs behind it: origin and envelope.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 pub(crate) struct FollowedRow {
     pub(crate) jobs: Vec<(Origin, Box<RawValue>)>,
 }
@@ -77,6 +77,11 @@ struct Internal {
     data: Written,
 }
 
+#[derive(Serialize)]
+struct RowToWrite<'a> {
+    jobs: &'a [(Origin, Box<RawValue>)],
+}
+
 impl FollowUp {
     /// Creates the follow-up of an import.
     pub(crate) fn new(import_id: String, rows: &[Vec<&QueuedJob>]) -> Self {
@@ -95,10 +100,21 @@ impl FollowUp {
     }
 
     /// Writes the job.
-    pub(crate) fn json(&self) -> Vec<u8> {
+    pub(crate) fn json(&self) -> String {
+        self.json_without(|_| false)
+    }
+
+    /// Writes the job without what is in some of its rows; the others keep their place.
+    pub(crate) fn json_without(&self, is_left_out: impl Fn(usize) -> bool) -> String {
+        let rows: Vec<RowToWrite<'_>> = (0..)
+            .zip(&self.rows)
+            .map(|(row, it)| RowToWrite {
+                jobs: if is_left_out(row) { &[] } else { &it.jobs },
+            })
+            .collect();
         let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
         packed
-            .write_all(&serde_json::to_vec(&self.rows).expect("texts serialize"))
+            .write_all(&serde_json::to_vec(&rows).expect("texts serialize"))
             .expect("a vector takes all bytes");
         let rows_gzip = BASE64_STANDARD.encode(packed.finish().expect("a vector takes all bytes"));
         let data = Written {
@@ -109,7 +125,7 @@ impl FollowUp {
             kind: FollowImport::KIND,
             data,
         };
-        serde_json::to_vec(&job).expect("texts serialize")
+        serde_json::to_string(&job).expect("texts serialize")
     }
 
     /// Reads the job.
@@ -190,7 +206,7 @@ mod tests {
             job.payload = b"{}".to_vec();
             job.lane = lane;
             let json = FollowUp::new("import".to_owned(), &[vec![&job]]).json();
-            let read = FollowUp::parse(&json).unwrap();
+            let read = FollowUp::parse(json.as_bytes()).unwrap();
             let (origin, _) = &read.rows[0].jobs[0];
             assert_eq!(origin.parts(), ("7-1", lane.as_str()));
         }

@@ -11,11 +11,11 @@ use super::rows::Ledger;
 use crate::klaviyo::{
     Client, Error, Operation, Permit, ProfileDocument, bulk_profiles_document, row_of_pointer,
 };
-use crate::queue::{Lot, Outbox, Place, QueuedJob, Reason};
-use crate::services::follow_up::{FollowUp, FollowedRow};
+use crate::queue::{LateDeath, Lot, Outbox, QueuedJob, Reason};
+use crate::services::follow_up::FollowUp;
 use crate::services::merge::MergedProfile;
 use jiff::Timestamp;
-use klaviyo_jobs::{Envelope, Identity, Invalid, Job, UpsertProfile, decode};
+use klaviyo_jobs::{Envelope, Identity, Job, UpsertProfile, decode};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,8 @@ const BYTES_MAX: usize = 4_000_000;
 /// How long an import may stay unfinished: Klaviyo forgets it then.
 const FOLLOW_MAX: Duration = Duration::from_hours(7 * 24);
 const POLL_MAX: Duration = Duration::from_mins(10);
+/// How long a follow-up waits for a Redis that did not take its dead letters.
+const BURIAL_PAUSE: Duration = Duration::from_secs(5);
 
 /// The service of profiles.
 #[derive(Debug)]
@@ -134,12 +136,12 @@ impl Profiles {
             }
             return Outcome::Later(age.clamp(self.poll_first.min(POLL_MAX), POLL_MAX));
         }
-        let settled = match job.status.as_str() {
+        let buried = match job.status.as_str() {
             "cancelled" => self.bury_cancelled(&follow_up, queue).await,
             _ if job.failed_count == 0 => Ok(()),
-            _ => self.bury_refused(&follow_up, queue).await,
+            _ => self.bury_refused(&follow_up, queued, queue).await,
         };
-        match settled {
+        match buried {
             Ok(()) => Outcome::Accepted,
             Err(outcome) => outcome,
         }
@@ -154,54 +156,73 @@ impl Profiles {
                 .into(),
             pointer: None,
         };
-        for row in &follow_up.rows {
-            self.bury_row(row, queue, &reason).await?;
-        }
-        Ok(())
+        let rows = 0..follow_up.rows.len();
+        let deaths = rows.flat_map(|row| deaths(follow_up, row, &reason));
+        self.bury(follow_up, queue, deaths.collect()).await
     }
 
-    async fn bury_row(
+    async fn bury_refused(
         &self,
-        row: &FollowedRow,
+        follow_up: &FollowUp,
+        queued: &QueuedJob,
         queue: &str,
-        reason: &Reason,
     ) -> Result<(), Outcome> {
-        for (origin, payload) in &row.jobs {
-            let (sid, lane) = origin.parts();
-            let claim = claim(payload.get());
-            let place = Place {
-                queue,
-                lane,
-                sid,
-                claim: claim.as_deref(),
-            };
-            let buried = self.outbox.bury(place, payload.get(), reason).await;
-            buried.map_err(|_| Outcome::Later(Duration::from_secs(5)))?;
-        }
-        Ok(())
-    }
-
-    async fn bury_refused(&self, follow_up: &FollowUp, queue: &str) -> Result<(), Outcome> {
-        // All pages first: a page that fails must not repeat the burials of the ones before.
         let refused = Refused::read(&self.client, follow_up)
             .await
             .map_err(|error| Outcome::Failed(Failure::of(&error)))?;
-        for (row, reason) in &refused.rows {
-            self.bury_row(&follow_up.rows[*row], queue, reason).await?;
+        let rows = refused.rows.iter();
+        let mut deaths: Vec<LateDeath<'_>> = rows
+            .flat_map(|(row, reason)| deaths(follow_up, *row, reason))
+            .collect();
+        // What matches no row shows itself in a follow-up of the rows that are left: they may have been meant.
+        let (rest, lane, sid);
+        let unclear = refused.unclear().map(|it| Reason::from(&it));
+        if let Some(reason) = &unclear {
+            rest = follow_up.json_without(|row| refused.rows.contains_key(&row));
+            (lane, sid) = (queued.lane_text(), queued.sid.to_string());
+            let replays = queued.replayed.map_or(0, |it| it.times as usize);
+            deaths.push(LateDeath {
+                // Whoever replays it and gets the same answer must find it in the dead letters again.
+                number: follow_up.rows.len() + replays,
+                lane: &lane,
+                sid: &sid,
+                claim: None,
+                job: &rest,
+                reason,
+            });
         }
-        // Then the follow-up itself goes to the dead letters, with all rows in it.
-        if !refused.is_whole {
-            return Err(Outcome::Invalid(Invalid::internal(
-                "the list of rows that the import refused does not end",
-            )));
-        }
-        if refused.strangers > 0 {
-            return Err(Outcome::Invalid(Invalid::internal(
-                "the import refused rows that match none of those sent",
-            )));
-        }
-        Ok(())
+        self.bury(follow_up, queue, deaths).await
     }
+
+    async fn bury(
+        &self,
+        follow_up: &FollowUp,
+        queue: &str,
+        deaths: Vec<LateDeath<'_>>,
+    ) -> Result<(), Outcome> {
+        let buried = self.outbox.bury(queue, &follow_up.import_id, &deaths);
+        buried.await.map_err(|_| Outcome::Later(BURIAL_PAUSE))
+    }
+}
+
+/// The jobs of a row, which all die of the same.
+fn deaths<'f>(
+    follow_up: &'f FollowUp,
+    row: usize,
+    reason: &'f Reason,
+) -> impl Iterator<Item = LateDeath<'f>> {
+    let jobs = follow_up.rows[row].jobs.iter();
+    jobs.map(move |(origin, payload)| {
+        let (sid, lane) = origin.parts();
+        LateDeath {
+            number: row,
+            lane,
+            sid,
+            claim: claim(payload.get()),
+            job: payload.get(),
+            reason,
+        }
+    })
 }
 
 /// Returns what the job may have claimed; it was settled since, and its claim is no longer with it.
@@ -260,7 +281,11 @@ impl Rows for Batch<'_> {
         let follow_up = FollowUp::new(import.id, &rows).json();
         self.profiles
             .outbox
-            .delay(UpsertProfile::QUEUE, &follow_up, self.profiles.poll_first)
+            .delay(
+                UpsertProfile::QUEUE,
+                follow_up.as_bytes(),
+                self.profiles.poll_first,
+            )
             .await;
         Ok(())
     }
@@ -281,3 +306,7 @@ impl Rows for Batch<'_> {
             .collect()
     }
 }
+
+#[cfg(test)]
+#[path = "profiles_tests.rs"]
+mod tests;

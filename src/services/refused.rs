@@ -1,12 +1,13 @@
 //! The rows that an import refused: read page by page, and matched with the rows that were sent.
 //!
 //! A page may have 16 MB, for it repeats the rows. So of each refusal only its row and its reason are kept, and a list
-//! that never ends is given up: then nobody knows all that was refused, which [`Refused::is_whole`] says.
+//! that never ends is given up: then nobody knows all that was refused, which [`Refused::unclear`] says.
 
 use super::bulk::permit;
 use super::follow_up::FollowUp;
 use crate::klaviyo::{Client, Error, ImportError, Operation, row_of_pointer};
 use crate::queue::Reason;
+use klaviyo_jobs::Invalid;
 use std::collections::BTreeMap;
 
 /// Pages of one import: 10,000 rows on the smallest pages that Klaviyo has.
@@ -20,9 +21,9 @@ pub(crate) struct Refused {
     /// Why, by the place of the row in the import.
     pub(crate) rows: BTreeMap<usize, Reason>,
     /// Refusals that match no row that was sent.
-    pub(crate) strangers: usize,
+    strangers: usize,
     /// Whether the list was read to its end.
-    pub(crate) is_whole: bool,
+    is_whole: bool,
 }
 
 impl Refused {
@@ -53,6 +54,19 @@ impl Refused {
             }
         }
         Ok(refused)
+    }
+
+    /// Says why somebody has to look at the import itself, if somebody has to.
+    pub(crate) fn unclear(&self) -> Option<Invalid> {
+        if !self.is_whole {
+            let why = "the list of rows that the import refused does not end";
+            Some(Invalid::internal(why))
+        } else if self.strangers > 0 {
+            let why = "the import refused rows that match none of those sent";
+            Some(Invalid::internal(why))
+        } else {
+            None
+        }
     }
 
     fn add(&mut self, error: &ImportError, follow_up: &FollowUp) {

@@ -50,7 +50,7 @@ impl Imports {
         now: Moment,
     ) -> &ImportJob {
         self.jobs.push(ImportJob {
-            id: format!("sim-import-{}", self.jobs.len() + 1),
+            id: format!("sim-import-{}", format_uuid(rand::random())),
             created: now,
             starts: now.plus(delay / 2),
             due: now.plus(delay),
