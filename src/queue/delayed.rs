@@ -6,14 +6,15 @@
 use super::connection::Connection;
 use super::engine::Engine;
 use klaviyo_jobs::Lane;
-use redis::{RedisResult, Script};
+use redis::{ErrorKind, RedisError, RedisResult, Script};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::time::timeout;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Jobs per call: Redis serves nobody else meanwhile.
-const PER_CALL: usize = 500;
+/// Jobs and bytes of each queue per call: Redis serves nobody else meanwhile.
+const JOBS_PER_QUEUE: usize = 200;
+const BYTES_PER_QUEUE: usize = 1 << 20;
 
 /// Promotes due jobs until the engine is quiet.
 pub(crate) async fn promote(engine: Arc<Engine>, mut redis: Connection) {
@@ -43,11 +44,12 @@ pub(crate) async fn promote_once(engine: &Engine, redis: &mut Connection) -> Red
             call.key(keys.queue(queue, lane));
         }
     }
-    let (moved, next_ms, paused): (usize, i64, Vec<String>) =
-        call.arg(PER_CALL).invoke_async(redis).await?;
+    call.arg(JOBS_PER_QUEUE).arg(BYTES_PER_QUEUE);
+    let (next_ms, paused, refused): (i64, Vec<String>, String) = call.invoke_async(redis).await?;
     engine.set_paused(paused.into_iter().collect());
-    if moved == PER_CALL {
-        return Ok(Duration::ZERO);
+    if !refused.is_empty() {
+        let error = RedisError::from((ErrorKind::Extension, "a queue was left alone", refused));
+        redis.health().complain("promote delayed jobs", &error);
     }
     let next = u64::try_from(next_ms).map_or(Duration::MAX, Duration::from_millis);
     Ok(next.max(Duration::from_millis(1)))

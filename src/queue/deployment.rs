@@ -5,7 +5,8 @@
 
 use super::connection::Connection;
 use klaviyo_jobs::Keys;
-use redis::{RedisResult, cmd};
+use redis::{RedisResult, Script, cmd};
+use std::sync::LazyLock;
 
 /// Registers a database where none is, and returns the one that is registered.
 ///
@@ -16,23 +17,14 @@ pub async fn register_deployment(
     keys: &Keys,
     id: &str,
 ) -> RedisResult<String> {
-    let key = keys.deployment();
-    loop {
-        // At maxmemory Redis refuses even a SET that would change nothing, so we look first.
-        let registered: Option<String> = cmd("GET").arg(&key).query_async(redis).await?;
-        if let Some(registered) = registered {
-            return Ok(registered);
-        }
-        let set: Option<String> = cmd("SET")
-            .arg(&key)
-            .arg(id)
-            .arg("NX")
-            .query_async(redis)
-            .await?;
-        if set.is_some() {
-            return Ok(id.to_owned());
-        }
-    }
+    // The first write needs no memory: a daemon must be able to start when Redis is full, for it is what empties it.
+    static REGISTER: LazyLock<Script> = LazyLock::new(|| {
+        Script::new(
+            "redis.call('PERSIST', KEYS[1]) redis.call('SET', KEYS[1], ARGV[1], 'NX') return redis.call('GET', KEYS[1])",
+        )
+    });
+    let mut call = REGISTER.key(keys.deployment());
+    call.arg(id).invoke_async(redis).await
 }
 
 /// Returns the database that is registered, if one is.

@@ -7,6 +7,7 @@ use super::clock;
 use super::connection::Connection;
 use super::engine::Engine;
 use super::entry::{Entry, EntryId, entries_of_claim};
+use super::read::is_missing_group;
 use klaviyo_jobs::keys::GROUP;
 use redis::{RedisResult, Script, Value};
 use std::collections::HashSet;
@@ -56,7 +57,7 @@ pub(super) async fn forget_consumers(
     call.arg(GROUP).arg(engine.consumer()).arg(idle_ms);
     match call.invoke_async::<u64>(redis).await {
         Ok(_) => {}
-        Err(error) if error.code() == Some("NOGROUP") => {}
+        Err(error) if is_missing_group(&error) => {}
         Err(error) => redis.health().complain("forget consumers", &error),
     }
 }
@@ -73,7 +74,7 @@ pub(super) async fn take_over_all(
             Ok(Some(last)) => from = format!("({last}"),
             Ok(None) => break,
             // The reader creates the group.
-            Err(error) if error.code() == Some("NOGROUP") => break,
+            Err(error) if is_missing_group(&error) => break,
             Err(error) => return Err(error),
         }
     }

@@ -65,11 +65,11 @@ impl Lot {
 
     /// Waits until the lot has run for too long since it was sealed.
     pub(crate) async fn overdue(&self) {
-        let mut left = DEADLINE;
+        let mut left = DEADLINE_ALONE;
         loop {
             tokio::time::sleep(left).await;
             match self.0.sealed.get() {
-                None => left = DEADLINE,
+                None => left = DEADLINE_ALONE,
                 Some(sealed) => match sealed.deadline().checked_sub(sealed.since.elapsed()) {
                     Some(rest) if !rest.is_zero() => left = rest,
                     _ => return self.0.overdue.store(true, Ordering::Relaxed),

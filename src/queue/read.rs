@@ -10,8 +10,8 @@ use super::entry::{EntryId, entries_of_read};
 use klaviyo_jobs::Lane;
 use klaviyo_jobs::keys::GROUP;
 use redis::streams::StreamInfoGroupsReply;
-use redis::{RedisResult, Value};
-use std::sync::Arc;
+use redis::{RedisError, RedisResult, Script, Value};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
@@ -23,6 +23,14 @@ const DOORBELL_WHILE_FULL_MS: u64 = 50;
 const BELL_BELIEVED: Duration = Duration::from_secs(10);
 const ROOM_PATIENCE: Duration = Duration::from_millis(500);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(250);
+
+// From 0, never from $: what waited before the group existed is work too. The first write needs no memory: without groups
+// a full Redis would never be emptied.
+static CREATE_GROUP: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "redis.call('XDEL', KEYS[1], '0-1') redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')",
+    )
+});
 
 /// Reads until the engine is quiet.
 pub(crate) async fn read(engine: Arc<Engine>, mut doorbell: Connection, mut redis: Connection) {
@@ -36,7 +44,7 @@ pub(crate) async fn read(engine: Arc<Engine>, mut doorbell: Connection, mut redi
         }
         match reader.read_once(&engine, &mut doorbell, &mut redis).await {
             Ok(()) => {}
-            Err(error) if error.code() == Some("NOGROUP") => {
+            Err(error) if is_missing_group(&error) => {
                 create_groups(&engine, &mut redis).await;
                 reader.more = true;
             }
@@ -59,23 +67,35 @@ fn room(engine: &Engine, stream: usize) -> usize {
 
 pub(crate) async fn create_groups(engine: &Engine, redis: &mut Connection) {
     for stream in engine.streams() {
-        // From 0, never from $: what waited before the group existed is work too.
-        let mut create = redis::cmd("XGROUP");
-        create
-            .arg("CREATE")
-            .arg(&stream.key)
+        match CREATE_GROUP
+            .key(&stream.key)
             .arg(GROUP)
-            .arg("0")
-            .arg("MKSTREAM");
-        match create.query_async::<()>(redis).await {
+            .invoke_async::<()>(redis)
+            .await
+        {
             Ok(()) => {}
-            Err(error) if error.code() == Some("BUSYGROUP") => {}
+            Err(error) if says(&error, "BUSYGROUP") => {}
             Err(error) => {
                 redis.health().complain("create a consumer group", &error);
                 sleep(PAUSE_AFTER_ERROR).await;
             }
         }
     }
+}
+
+/// Whether somebody deleted the group, or the stream with it.
+pub(super) fn is_missing_group(error: &RedisError) -> bool {
+    says(error, "NOGROUP")
+}
+
+/// Whether Redis answered, and had something against the command itself.
+fn is_about_one_stream(error: &RedisError) -> bool {
+    !error.is_io_error() && !error.is_unrecoverable_error()
+}
+
+/// Redis 6 puts the code of an error within a script into its text.
+fn says(error: &RedisError, code: &str) -> bool {
+    error.code() == Some(code) || error.detail().is_some_and(|detail| detail.contains(code))
 }
 
 pub(super) struct Reader {
@@ -108,6 +128,7 @@ impl Reader {
         self.read_at = clock::now();
         let mut behind = false;
         let mut busy: Vec<&str> = Vec::new();
+        let mut refused = None;
         for (index, stream) in engine.streams().iter().enumerate() {
             if engine.is_quiet() {
                 break;
@@ -118,7 +139,18 @@ impl Reader {
             if count == 0 || waits {
                 continue;
             }
-            let read = self.read_stream(engine, redis, index, count).await?;
+            let read = match self.read_stream(engine, redis, index, count).await {
+                Ok(read) => read,
+                // A stream that refuses must not keep those behind it from being read.
+                Err(error) if is_about_one_stream(&error) => {
+                    // A group that is missing can be mended.
+                    if refused.is_none() || is_missing_group(&error) {
+                        refused = Some(error);
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             if read == count {
                 busy.push(&stream.queue);
                 behind = true;
@@ -126,7 +158,7 @@ impl Reader {
             self.more |= read > 0;
         }
         engine.set_behind(behind);
-        Ok(())
+        refused.map_or(Ok(()), Err)
     }
 
     /// Waits for something to read in a stream that has room; a full one would ring without end.
@@ -153,7 +185,12 @@ impl Reader {
             .arg("STREAMS")
             .arg(keys)
             .arg(seen);
-        let rang = bell.query_async::<Value>(doorbell).await? != Value::Nil;
+        let rang = match bell.query_async::<Value>(doorbell).await {
+            Ok(news) => news != Value::Nil,
+            // One stream that refuses silences the bell of all: each is looked at then.
+            Err(error) if is_about_one_stream(&error) => true,
+            Err(error) => return Err(error),
+        };
         // A queue that was full may have room by now, and its bell was not listened to.
         Ok(rang || !all_have_room)
     }

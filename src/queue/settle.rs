@@ -8,10 +8,11 @@ use super::engine::Engine;
 use super::entry::{EntryId, QueuedJob};
 use super::observe::Fate;
 use super::rate::Rates;
-use super::read::create_groups;
+use super::read::{create_groups, is_missing_group};
 use jiff::Timestamp;
 use rand::Rng;
 use redis::{RedisResult, Script};
+use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -59,10 +60,11 @@ impl Retries {
     /// Full jitter: a random part of an interval that doubles with each attempt. It begins after the first interval,
     /// so that no retry falls into the second that its failure was counted in.
     fn backoff_ms(self, attempts: u32) -> u64 {
+        let first = self.backoff_first.min(self.backoff_max);
         let doubled = self.backoff_first.saturating_mul(1 << attempts.min(20));
-        let random = rand::rng().random_range(0..=millis(doubled));
-        let most = millis(self.backoff_max);
-        most.min(millis(self.backoff_first).saturating_add(random))
+        // The interval is capped, not what is drawn from it: else long waits would all be the same.
+        let interval = doubled.min(self.backoff_max.saturating_sub(first));
+        millis(first).saturating_add(rand::rng().random_range(0..=millis(interval)))
     }
 }
 
@@ -127,6 +129,9 @@ pub enum Verdict {
 
 pub(crate) type Settlement = Vec<(QueuedJob, Verdict)>;
 
+/// Jobs that somebody else took over before we could move them, by stream and entry.
+pub(super) type NotOurs = HashSet<(usize, EntryId)>;
+
 /// Settles until the engine has nothing in flight any more.
 pub(crate) async fn settle_all(
     engine: Arc<Engine>,
@@ -135,20 +140,40 @@ pub(crate) async fn settle_all(
 ) {
     let mut rates = Rates::default();
     while let Some(settlement) = inbox.recv().await {
-        while let Err(error) = settle(&engine, &mut redis, &settlement).await {
-            // The reader may be waiting for just the room that settling would make.
-            if error.code() == Some("NOGROUP") {
-                create_groups(&engine, &mut redis).await;
-                continue;
-            }
-            redis.health().complain("settle", &error);
-            sleep(PAUSE_AFTER_ERROR).await;
-        }
-        let fates = fates(&engine, &settlement);
-        engine.tell_settled(&settlement, &fates);
-        engine.tell_attempted(&settlement, &fates);
+        let not_ours = settle_surely(&engine, &mut redis, &settlement).await;
         engine.release(&settlement);
-        rates.count(&engine, &mut redis, &settlement, &fates).await;
+        // Whoever took the others over tells what became of them.
+        let ours: Settlement = settlement
+            .into_iter()
+            .filter(|(job, _)| !not_ours.contains(&(job.stream, job.id)))
+            .collect();
+        let fates = fates(&engine, &ours);
+        engine.tell_settled(&ours, &fates);
+        engine.tell_attempted(&ours, &fates);
+        rates.count(&engine, &mut redis, &ours, &fates).await;
+    }
+}
+
+/// Settles until Redis has taken it, and returns the jobs that surely were not ours any more.
+async fn settle_surely(
+    engine: &Engine,
+    redis: &mut Connection,
+    settlement: &Settlement,
+) -> NotOurs {
+    let mut is_first = true;
+    loop {
+        match settle(engine, redis, settlement).await {
+            Ok(not_ours) if is_first => return not_ours,
+            // What an earlier try moved is not found any more.
+            Ok(_) => return NotOurs::new(),
+            // The reader may be waiting for just the room that settling would make.
+            Err(error) if is_missing_group(&error) => create_groups(engine, redis).await,
+            Err(error) => {
+                redis.health().complain("settle", &error);
+                sleep(PAUSE_AFTER_ERROR).await;
+            }
+        }
+        is_first = false;
     }
 }
 
@@ -156,7 +181,7 @@ pub(super) async fn settle(
     engine: &Engine,
     redis: &mut Connection,
     settlement: &Settlement,
-) -> RedisResult<()> {
+) -> RedisResult<NotOurs> {
     static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("settle.lua")));
     // In one piece: an entry that is acknowledged and not deleted would stand there for ever, and nobody would read it.
     static DELIVERED: LazyLock<Script> = LazyLock::new(|| {
@@ -164,6 +189,7 @@ pub(super) async fn settle(
             "redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 2)) redis.call('XDEL', KEYS[1], unpack(ARGV, 2))",
         )
     });
+    let mut not_ours = NotOurs::new();
     for (index, stream) in engine.streams().iter().enumerate() {
         let of_stream = settlement.iter().filter(|(job, _)| job.stream == index);
         let (delivered, moved): (Vec<_>, Vec<_>) =
@@ -174,15 +200,15 @@ pub(super) async fn settle(
             call.arg(klaviyo_jobs::keys::GROUP).arg(ids);
             call.invoke_async::<()>(redis).await?;
         }
-        let moved: Vec<_> = moved
-            .into_iter()
-            .filter(|(job, _)| engine.holds(job))
-            .collect();
+        let (moved, lapsed): (Vec<_>, Vec<_>) =
+            moved.into_iter().partition(|(job, _)| engine.holds(job));
+        not_ours.extend(lapsed.iter().map(|(job, _)| (index, job.id)));
         let (retries, now) = (engine.retries(&stream.queue), Timestamp::now());
         for chunk in moved.chunks(CHUNK) {
             let mut call = SETTLE.key(&stream.key);
             call.key(engine.keys().delayed(&stream.queue))
-                .key(engine.keys().dead(&stream.queue));
+                .key(engine.keys().dead(&stream.queue))
+                .key(engine.marks(stream).key());
             call.arg(klaviyo_jobs::keys::GROUP)
                 .arg(engine.consumer())
                 .arg(engine.keys().base());
@@ -211,16 +237,17 @@ pub(super) async fn settle(
                         .unwrap_or_default(),
                 );
             }
-            call.invoke_async::<usize>(redis).await?;
+            let is_moved: Vec<bool> = call.invoke_async(redis).await?;
+            let left = chunk.iter().zip(is_moved).filter(|(_, is_moved)| !is_moved);
+            not_ours.extend(left.map(|((job, _), _)| (index, job.id)));
         }
-        let settled = settlement.iter().map(|(job, _)| job);
-        let watched = settled.filter(|job| job.stream == index && job.marks.is_some());
-        let watched: Vec<EntryId> = watched.map(|job| job.id).collect();
+        let watched = delivered.iter().filter(|(job, _)| job.marks.is_some());
+        let watched: Vec<EntryId> = watched.map(|(job, _)| job.id).collect();
         if !watched.is_empty() {
             engine.marks(stream).clear(redis, &watched).await?;
         }
     }
-    Ok(())
+    Ok(not_ours)
 }
 
 /// Says where each verdict sent its job.
@@ -297,6 +324,15 @@ mod tests {
                 (1000..=most).contains(&retries.backoff_ms(attempts)),
                 "{attempts}"
             );
+        }
+    }
+
+    #[test]
+    fn late_retries_are_spread_as_widely_as_early_ones() {
+        let retries = Retries::of_queue("event-tracking");
+        for attempts in [1, 12, 19] {
+            let waits: HashSet<u64> = (0..100).map(|_| retries.backoff_ms(attempts)).collect();
+            assert!(waits.len() > 50, "after {attempts}: {waits:?}");
         }
     }
 

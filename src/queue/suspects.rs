@@ -9,8 +9,8 @@ use super::connection::Connection;
 use super::entry::{EntryId, QueuedJob};
 use super::settle::Reason;
 use klaviyo_jobs::Keys;
-use redis::RedisResult;
-use std::sync::{Arc, Mutex};
+use redis::{RedisResult, Script};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -116,7 +116,7 @@ pub(crate) struct Marks<'a> {
 }
 
 impl Marks<'_> {
-    fn key(&self) -> String {
+    pub(super) fn key(&self) -> String {
         format!("{}:running-suspects", self.keys.base())
     }
 
@@ -126,12 +126,20 @@ impl Marks<'_> {
 
     /// Sets one more mark on each job.
     pub(super) async fn add(&self, redis: &mut Connection, ids: &[EntryId]) -> RedisResult<()> {
-        let mut pipe = redis::pipe();
+        // The first write needs no memory: also a full Redis must find out what kills.
+        static ADD: LazyLock<Script> = LazyLock::new(|| {
+            Script::new(
+                "redis.call('HDEL', KEYS[1], '') \
+                 for i = 2, #ARGV do redis.call('HINCRBY', KEYS[1], ARGV[i], 1) end \
+                 redis.call('EXPIRE', KEYS[1], ARGV[1])",
+            )
+        });
+        let mut call = ADD.key(self.key());
+        call.arg(MARKS_KEPT_S);
         for id in ids {
-            pipe.hincr(self.key(), self.field(*id), 1).ignore();
+            call.arg(self.field(*id));
         }
-        pipe.expire(self.key(), MARKS_KEPT_S).ignore();
-        pipe.query_async(redis).await
+        call.invoke_async(redis).await
     }
 
     /// Reads how many marks each job has.

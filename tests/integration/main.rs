@@ -15,6 +15,7 @@ mod delivery;
 mod dlq;
 mod doctor;
 mod fleet;
+mod foreign;
 mod gates;
 mod harness;
 mod health;

@@ -19,12 +19,16 @@ fn status(status: u16) -> FaultKind {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_kills_its_process_is_poison_and_every_neighbour_is_delivered() {
+async fn a_job_that_kills_its_process_is_poison_and_every_neighbour_is_delivered_although_redis_is_full()
+ {
     let mut shop = Shop::open().await;
     shop.set("KLAVIYOD_LEASE", "1s");
     shop.set("KLAVIYOD_WORKER__CRASH_ON_ID", "killer");
     let jobs = (0..40).map(|number| event(&format!("e-{number}")));
     shop.add_all(EVENTS, jobs.chain([event("killer")])).await;
+    let mut full = redis::cmd("CONFIG");
+    full.arg("SET").arg("maxmemory").arg(1);
+    full.query_async::<()>(&mut shop.redis).await.unwrap();
     let mut deaths = 0;
     let dead = loop {
         let mut daemon = shop.binary(&["run"]);

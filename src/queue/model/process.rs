@@ -9,7 +9,7 @@ use crate::queue::engine::{Engine, EngineConfig, Route};
 use crate::queue::entry::EntryId;
 use crate::queue::lines::{Line, Suspects};
 use crate::queue::lot::Lot;
-use crate::queue::read::{Reader, create_groups};
+use crate::queue::read::{Reader, create_groups, is_missing_group};
 use crate::queue::settle::{Reason, Retries, Settlement, Verdict, settle};
 use crate::queue::{delayed, leases};
 use klaviyo_jobs::Keys;
@@ -232,7 +232,7 @@ impl Process {
                     // The bell would be waited for in vain if nothing is there.
                     reader.more |= !rings;
                     let mut read = reader.read_once(&engine, &mut doorbell, &mut redis).await;
-                    if has_no_group(&read) {
+                    if read.as_ref().is_err_and(is_missing_group) {
                         create_groups(&engine, &mut redis).await;
                         reader.more = true;
                         read = reader.read_once(&engine, &mut doorbell, &mut redis).await;
@@ -276,12 +276,12 @@ impl Process {
                 let moving = self.moving(&settlement);
                 let settle = async move {
                     let mut settled = settle(&engine, &mut redis, &settlement).await;
-                    if has_no_group(&settled) {
+                    if settled.as_ref().is_err_and(is_missing_group) {
                         create_groups(&engine, &mut redis).await;
                         settled = settle(&engine, &mut redis, &settlement).await;
                     }
                     match settled {
-                        Ok(()) => {
+                        Ok(_) => {
                             engine.release(&settlement);
                             Ended::Done
                         }
@@ -343,11 +343,6 @@ impl Process {
         drop(lot);
         Some(expected)
     }
-}
-
-fn has_no_group(result: &RedisResult<()>) -> bool {
-    let error = result.as_ref().err();
-    error.is_some_and(|error| error.code() == Some("NOGROUP"))
 }
 
 fn ended<T>(result: RedisResult<T>) -> Ended {
