@@ -171,10 +171,15 @@ impl Connection {
         &self.0.redis.health
     }
 
-    /// The same server and socket, with faults of its own.
+    /// The same server and socket, with faults of its own; what fails by itself is no matter of how fast the machine is.
     #[cfg(test)]
     pub(super) fn with_faults(&self, faults: Faults) -> Self {
         let socket = self.0.state.lock().expect(LOCKED).socket.clone();
+        let patient = |mut socket: MultiplexedConnection| {
+            socket.set_response_timeout(FIRST_CONTACT * 4);
+            socket
+        };
+        let socket = socket.map(move |it| it.map(patient)).boxed().shared();
         Self(Arc::new(Line {
             redis: self.0.redis.clone(),
             state: Mutex::new(State {

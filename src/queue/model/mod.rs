@@ -18,7 +18,7 @@ mod world;
 
 use crate::private_redis::PrivateRedis;
 use crate::queue::connection::{Connection, Redis};
-use faults::{Blow, Fault, Moment};
+use faults::{Blow, Fault, Faults, Moment};
 use klaviyo_jobs::{Keys, Lane};
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
 use std::cell::Cell;
@@ -146,11 +146,9 @@ impl Server {
         let start = async {
             let server = PrivateRedis::start(folder.path(), false).await.unwrap();
             let redis = Redis::at(&server.url()).unwrap();
-            (
-                redis.connect().await.unwrap(),
-                redis.connect().await.unwrap(),
-                server,
-            )
+            let patient = |it: Connection| it.with_faults(Faults::default());
+            let (redis, doorbell) = (redis.connect().await, redis.connect().await);
+            (patient(redis.unwrap()), patient(doorbell.unwrap()), server)
         };
         let (redis, doorbell, server) = runtime.block_on(start);
         Self {

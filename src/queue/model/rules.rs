@@ -191,3 +191,25 @@ pub(super) fn check_beliefs(
     }
     Ok(())
 }
+
+/// What a renewal did not get back, because others delivered it or took it away, is let go: else it would be sent again.
+pub(super) fn check_renewed(reference: &Reference, keys: &Keys, process: &Process) -> Checked {
+    for (index, stream) in process.engine.streams().iter().enumerate() {
+        for id in process.engine.held(index) {
+            let is_it = |record: &Record| {
+                record.entry() == Some(id)
+                    && record.stream(keys) == stream.key
+                    && matches!(&record.place, Place::Held { by, .. } if by == process.name())
+            };
+            let mut records = reference.jobs.iter().filter_map(|job| job.record.as_ref());
+            if !records.any(is_it) {
+                return Err(format!(
+                    "{} has renewed and still believes that it holds {id} of {}",
+                    process.name(),
+                    stream.key
+                ));
+            }
+        }
+    }
+    Ok(())
+}

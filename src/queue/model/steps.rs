@@ -193,13 +193,12 @@ fn work() -> impl Strategy<Value = Vec<Step>> {
 
 /// A process stands still or ends for longer than a lease, while others take over what it held.
 fn hand_over() -> impl Strategy<Value = Vec<Step>> {
-    let held = prop_oneof![2 => Just(Act::Settle), 1 => Just(Act::Renew), 2 => Just(Act::TakeOver)];
+    let held = prop_oneof![Just(Act::Settle), Just(Act::Renew), Just(Act::TakeOver)];
     let blow = prop_oneof![4 => Just(Blow::Hold), 1 => Just(Blow::Crash)];
-    let fault = (1..8_usize, blow).prop_map(|(at, blow)| Fault {
-        at,
-        moment: Moment::Before,
-        blow,
-    });
+    // What Redis did before the process stood still may be another's by the time its answer is read.
+    let moment = prop_oneof![Just(Moment::Before), Just(Moment::After)];
+    let fault = (1..5_usize, moment, blow);
+    let fault = fault.prop_map(|(at, moment, blow)| Fault { at, moment, blow });
     let at_settle = Fault {
         at: 1,
         moment: Moment::Before,

@@ -3,7 +3,9 @@
 use super::outside::Request;
 use super::process::{Doing, Ended, Operation, Process, Progress};
 use super::reference::{Allowed, Next, Reference};
-use super::rules::{InDoubt, allowed, check_beliefs, check_intake, must_ring, or_stay};
+use super::rules::{
+    InDoubt, allowed, check_beliefs, check_intake, check_renewed, must_ring, or_stay,
+};
 use super::snapshot::{Place, QUEUES, Record, snapshot};
 use super::steps::{Act, Decision, Outside, PROCESSES, Step};
 use super::{faults::Fault, process::Handle};
@@ -207,6 +209,7 @@ impl World {
                 }
             }
         }
+        let renews = matches!(doing, Doing::Renew);
         let mut certain = !resumed;
         match process.handle(task).drive(operation, fault).await {
             Progress::Ended(Ended::Done) => {}
@@ -232,7 +235,13 @@ impl World {
         if !certain {
             or_stay(&mut allowed);
         }
-        self.look(allowed).await
+        self.look(allowed).await?;
+        match &self.processes[index] {
+            Some(process) if renews && certain => {
+                check_renewed(&self.reference, &self.keys, process)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn may_fail(&self, error: &RedisError, is_expected: bool) -> Checked {
