@@ -137,7 +137,6 @@ impl Delivering {
             .private_key
             .clone()
             .context("a private key is needed to call Klaviyo")?;
-        let outbox = Outbox::new(redis.connect().await?, account.keys.clone());
         let mut settings = Settings::new(klaviyo.base_url.clone(), key);
         settings.revision.clone_from(&klaviyo.revision);
         let mut fleet = Fleet::new(
@@ -156,20 +155,22 @@ impl Delivering {
             account.keys.account().to_owned(),
             klaviyo.private_key_file.clone(),
         ));
+        let audit = audit.of_account(account.keys.account());
+        let observers: Arc<dyn Observer> = Arc::new(vec![
+            Arc::<AccountMeters>::clone(&meters) as Arc<dyn Observer>,
+            Arc::<AccountAudit>::clone(&audit),
+        ]);
+        let outbox = Outbox::new(redis.connect().await?, account.keys.clone())
+            .with_observer(Arc::clone(&observers));
         let services = Arc::new(Services {
             events: Events::new(Arc::clone(&client)),
             profiles: Profiles::new(Arc::clone(&client), outbox, klaviyo.import_poll_first),
         });
-        let audit = audit.of_account(account.keys.account());
-        let observers: Vec<Arc<dyn Observer>> = vec![
-            Arc::<AccountMeters>::clone(&meters),
-            Arc::<AccountAudit>::clone(&audit),
-        ];
         let engine = EngineConfig {
             bytes_in_flight_max: BYTES_IN_FLIGHT_MAX / config.accounts.len().max(1),
             crash_on_id: config.worker.crash_on_id.clone(),
             lease: config.worker.lease,
-            observer: Some(Arc::new(observers)),
+            observer: Some(observers),
             outlook: Some(Arc::new(Gates::new(Arc::clone(&client)))),
             retries: config.worker.retries.clone(),
             ..EngineConfig::new(

@@ -3,7 +3,7 @@
 //! The payload stays here: whoever keeps the record sees the job's id and nothing else of it.
 
 use super::engine::Engine;
-use super::entry::QueuedJob;
+use super::entry::EntryId;
 use super::observe::{Fate, Observer};
 use super::settle::{Reason, Settlement, Verdict};
 use jiff::Timestamp;
@@ -44,54 +44,40 @@ pub struct Attempted<'a> {
     pub call: Option<Call>,
     /// What went wrong.
     pub reason: Option<&'a Reason>,
-    job: &'a QueuedJob,
+    pub(super) payload: &'a [u8],
+    pub(super) sid: EntryId,
 }
 
 impl<'a> Attempted<'a> {
     /// Its id: its own, else its place on the queue.
     pub fn id(&self) -> Cow<'a, str> {
-        let own = Envelope::id_of(&self.job.payload);
-        own.unwrap_or_else(|| format!("{}/{}", self.queue, self.job.sid).into())
-    }
-}
-
-/// The jobs of one settlement, to be looked at as often as one likes.
-#[derive(Debug)]
-pub struct Attempts<'a> {
-    engine: &'a Engine,
-    settlement: &'a Settlement,
-    fates: &'a [Fate],
-}
-
-impl<'a> Attempts<'a> {
-    /// Every job, in the order of its lot.
-    pub fn jobs(&self) -> impl Iterator<Item = Attempted<'a>> {
-        let engine = self.engine;
-        let jobs = self.settlement.iter().zip(self.fates);
-        jobs.map(|((job, verdict), fate)| Attempted {
-            queue: &engine.streams()[job.stream].queue,
-            kind: job.kind,
-            fate: *fate,
-            attempt: job.attempts.saturating_add(1),
-            call: job.call,
-            reason: match verdict {
-                Verdict::Delivered | Verdict::Snooze(_) => None,
-                Verdict::Retry(reason) | Verdict::Bury(reason) => Some(reason),
-            },
-            job,
-        })
+        let own = Envelope::id_of(self.payload);
+        own.unwrap_or_else(|| format!("{}/{}", self.queue, self.sid).into())
     }
 }
 
 impl Engine {
     pub(crate) fn tell_attempted(&self, settlement: &Settlement, fates: &[Fate]) {
-        if let Some(observer) = self.observer() {
-            observer.attempted(&Attempts {
-                engine: self,
-                settlement,
-                fates,
-            });
-        }
+        let Some(observer) = self.observer() else {
+            return;
+        };
+        let jobs = settlement.iter().zip(fates);
+        let attempts: Vec<Attempted<'_>> = jobs
+            .map(|((job, verdict), fate)| Attempted {
+                queue: &self.streams()[job.stream].queue,
+                kind: job.kind,
+                fate: *fate,
+                attempt: job.attempts.saturating_add(1),
+                call: job.call,
+                reason: match verdict {
+                    Verdict::Delivered | Verdict::Snooze(_) => None,
+                    Verdict::Retry(reason) | Verdict::Bury(reason) => Some(reason),
+                },
+                payload: &job.payload,
+                sid: job.sid,
+            })
+            .collect();
+        observer.attempted(&attempts);
     }
 }
 
@@ -115,7 +101,7 @@ impl Observer for Vec<Arc<dyn Observer>> {
         }
     }
 
-    fn attempted(&self, attempts: &Attempts<'_>) {
+    fn attempted(&self, attempts: &[Attempted<'_>]) {
         for observer in self {
             observer.attempted(attempts);
         }

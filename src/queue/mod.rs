@@ -39,7 +39,7 @@ mod settle;
 mod suspects;
 
 pub use actions::{OperatorAction, forget_actions, record_action, recorded_actions};
-pub use attempted::{Attempted, Attempts, Call};
+pub use attempted::{Attempted, Call};
 pub use backend::LotBackend;
 pub use connection::{BadAddress, Connection, Health, Redis, Unreachable};
 pub use dead::{

@@ -2,7 +2,7 @@
 //!
 //! Everything is told once it is true in Redis, a whole settlement at a time, and never with a payload.
 
-use super::attempted::Attempts;
+use super::attempted::Attempted;
 use super::engine::Engine;
 use super::entry::EntryId;
 use super::settle::Settlement;
@@ -20,7 +20,7 @@ pub trait Observer: Send + Sync + fmt::Debug {
     fn took_over(&self, jobs: usize);
 
     /// These jobs moved on: the same as [`Self::settled`], with what a record needs.
-    fn attempted(&self, _attempts: &Attempts<'_>) {}
+    fn attempted(&self, _attempts: &[Attempted<'_>]) {}
 }
 
 /// A job that moved on.

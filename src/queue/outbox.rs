@@ -1,11 +1,14 @@
 //! What services put on Redis themselves: internal follow-ups, and dead letters of jobs that were settled before.
 
+use super::attempted::Attempted;
 use super::connection::Connection;
+use super::entry::EntryId;
+use super::observe::{Fate, Observer, Settled};
 use super::settle::Reason;
 use jiff::Timestamp;
 use klaviyo_jobs::{Keys, Lane};
 use redis::{RedisResult, Script, cmd};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -18,12 +21,16 @@ static BURY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("bury_
 
 /// Dead letters per call, unless more jobs than that are one: Redis serves nobody else meanwhile.
 const DEATHS_PER_CALL: usize = 500;
+/// The attempt a late death is counted as: the one that was accepted.
+const ATTEMPT: u32 = 1;
 /// How long it is remembered which jobs of a burial are buried: for longer than anything asks to bury them again.
 const BURIED_KEPT: Duration = Duration::from_hours(14 * 24);
 
 /// A job that dies after it was settled.
 #[derive(Clone, Debug)]
 pub struct LateDeath<'a> {
+    /// Its kind.
+    pub kind: &'static str,
     /// Tells the deaths of one burial apart; jobs that share it share their fate and stand beside each other.
     pub number: usize,
     /// The text of its lane, with what a replay wrote behind it.
@@ -43,6 +50,7 @@ pub struct LateDeath<'a> {
 pub struct Outbox {
     redis: Connection,
     keys: Keys,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl std::fmt::Debug for Outbox {
@@ -54,7 +62,18 @@ impl std::fmt::Debug for Outbox {
 impl Outbox {
     /// Creates the outbox of an account.
     pub fn new(redis: Connection, keys: Keys) -> Self {
-        Self { redis, keys }
+        Self {
+            redis,
+            keys,
+            observer: None,
+        }
+    }
+
+    /// Lets somebody hear what is buried here.
+    #[must_use]
+    pub fn with_observer(self, observer: Arc<dyn Observer>) -> Self {
+        let observer = Some(observer);
+        Self { observer, ..self }
     }
 
     /// Puts an internal job on a queue, to run after `delay`. Tries until Redis takes it: the caller holds leases
@@ -119,7 +138,7 @@ impl Outbox {
     ) -> RedisResult<()> {
         let mut call = BURY.key(self.keys.dead(queue));
         call.key(format!("{}:buried:{burial}", self.keys.base()));
-        call.arg(BURIED_KEPT.as_secs());
+        call.arg(BURIED_KEPT.as_secs()).arg(ATTEMPT);
         for death in deaths {
             let LateDeath { reason, claim, .. } = death;
             // Without a claim an empty name, of the account all the same, is deleted.
@@ -133,7 +152,38 @@ impl Outbox {
                 .arg(&*reason.detail)
                 .arg(reason.pointer.as_deref().unwrap_or_default());
         }
-        call.invoke_async(&mut self.redis.clone()).await
+        let buried: Vec<usize> = call.invoke_async(&mut self.redis.clone()).await?;
+        self.tell(queue, buried.iter().filter_map(|place| deaths.get(*place)));
+        Ok(())
+    }
+
+    fn tell<'a>(&self, queue: &'a str, buried: impl Iterator<Item = &'a LateDeath<'a>>) {
+        let Some(observer) = &self.observer else {
+            return;
+        };
+        let attempts: Vec<Attempted<'_>> = buried
+            .map(|death| Attempted {
+                queue,
+                kind: Some(death.kind),
+                fate: Fate::Buried(death.reason.code),
+                attempt: ATTEMPT,
+                call: None,
+                reason: Some(death.reason),
+                payload: death.job.as_bytes(),
+                sid: EntryId::parse(death.sid).unwrap_or(EntryId::ZERO),
+            })
+            .collect();
+        let settled: Vec<Settled<'_>> = attempts
+            .iter()
+            .map(|it| Settled {
+                queue,
+                kind: it.kind,
+                fate: it.fate,
+                enqueued: it.sid,
+            })
+            .collect();
+        observer.settled(&settled);
+        observer.attempted(&attempts);
     }
 }
 
@@ -158,6 +208,7 @@ mod tests {
         // Two jobs share each number, so that a call ends between numbers only.
         let deaths: Vec<LateDeath<'_>> = (1..=2 * DEATHS_PER_CALL + 1)
             .map(|place| LateDeath {
+                kind: "list.add",
                 number: place / 2,
                 lane: "live",
                 sid: "1-1",

@@ -12,7 +12,7 @@ use crate::klaviyo::{
     Client, Error, Operation, Permit, ProfileDocument, bulk_profiles_document, row_of_pointer,
 };
 use crate::queue::{LateDeath, Lot, Outbox, QueuedJob, Reason};
-use crate::services::follow_up::FollowUp;
+use crate::services::follow_up::{FollowImport, FollowUp};
 use crate::services::merge::MergedProfile;
 use jiff::Timestamp;
 use klaviyo_jobs::{Envelope, Identity, Job, UpsertProfile, decode};
@@ -182,6 +182,7 @@ impl Profiles {
             (lane, sid) = (queued.lane_text(), queued.sid.to_string());
             let replays = queued.replayed.map_or(0, |it| it.times as usize);
             deaths.push(LateDeath {
+                kind: FollowImport::KIND,
                 // Whoever replays it and gets the same answer must find it in the dead letters again.
                 number: follow_up.rows.len() + replays,
                 lane: &lane,
@@ -215,6 +216,7 @@ fn deaths<'f>(
     jobs.map(move |(origin, payload)| {
         let (sid, lane) = origin.parts();
         LateDeath {
+            kind: UpsertProfile::KIND,
             number: row,
             lane,
             sid,

@@ -1,5 +1,6 @@
 use crate::harness::{EVENTS, PROFILES, Shop};
 use klaviyo_simulator::{Fault, FaultKind};
+use klaviyod::store::{Database, Store};
 use serde_json::json;
 use std::collections::BTreeSet;
 
@@ -125,6 +126,46 @@ async fn a_row_that_an_import_refuses_is_dead_lettered_with_klaviyos_reason_also
         .unwrap();
     assert!(!claimed, "whoever sends it again is told it is a duplicate");
     daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_and_audit_show_the_rows_that_an_import_refused_later() {
+    let mut shop = Shop::open().await;
+    // Some may go singly, and are not refused then.
+    let jobs = (0..200).map(|number| {
+        json!({"kind": "profile.upsert", "id": format!("p-{number}"), "data": {
+            "profile": {"email": format!("p-{number}@klqtest.dev")}, "properties": {"sim_reject": true}}})
+    });
+    shop.add_all(PROFILES, jobs).await;
+    let daemon = shop.daemon().await;
+    shop.until("rows are refused", |it| it.dead > 0).await;
+    shop.until_delivered().await;
+    let dead = shop.dead().await;
+    let url = format!("http://{}/metrics", daemon.http_address().unwrap());
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let page = client.get(url).send().await.unwrap();
+    let page = page.text().await.unwrap();
+    let line = format!(
+        "klaviyod_dead_total{{account=\"default\",queue=\"profile-sync\",code=\"klaviyo.import_refused\"}} {}",
+        dead.len()
+    );
+    assert!(page.contains(&line), "{page}");
+    daemon.stop().await;
+    let database = Database::look(shop.database_url()).await.unwrap();
+    let store = Store::open(database, None).await.unwrap();
+    let of_job = store.attempts("default", None, &dead[0].id).await;
+    let of_job = of_job.unwrap().found;
+    let outcomes: Vec<_> = of_job
+        .iter()
+        .map(|it| (it.outcome.as_str(), it.code.as_deref()))
+        .collect();
+    assert_eq!(
+        outcomes,
+        [
+            ("delivered", None),
+            ("bury", Some("klaviyo.import_refused"))
+        ]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! Listens to the queue of one account: one note for each call, and one for each job that went otherwise.
 
 use super::inbox::{Account, Ids, Inbox, Note, Noted};
-use crate::queue::{Attempted, Attempts, Call, Fate as Way, Observer, Settled};
+use crate::queue::{Attempted, Call, Fate as Way, Observer, Settled};
 use crate::store::Fate;
 use jiff::Timestamp;
 use std::sync::Arc;
@@ -62,11 +62,11 @@ impl Observer for AccountAudit {
 
     fn took_over(&self, _: usize) {}
 
-    fn attempted(&self, attempts: &Attempts<'_>) {
+    fn attempted(&self, attempts: &[Attempted<'_>]) {
         let now = Timestamp::now();
         // A settlement holds the jobs of one lot, so there is one call, rarely more.
         let mut calls: Vec<Note> = Vec::new();
-        for job in attempts.jobs() {
+        for job in attempts {
             match (job.fate, job.call) {
                 (Way::Delivered, Some(call)) if job.attempt == 1 => {
                     let mut found = calls.iter_mut().rev();
@@ -76,14 +76,14 @@ impl Observer for AccountAudit {
                     } else {
                         let mut ids = Ids::default();
                         ids.push(&job.id());
-                        calls.push(self.note(&job, now, Noted::Delivered(ids)));
+                        calls.push(self.note(job, now, Noted::Delivered(ids)));
                     }
                 }
                 // Handed back untouched when the daemon stopped: no attempt was made.
                 (Way::Snoozed, None) => {}
                 _ => {
-                    let one = Noted::One(Box::new(fate(&job)));
-                    self.inbox.put(self.note(&job, now, one));
+                    let one = Noted::One(Box::new(fate(job)));
+                    self.inbox.put(self.note(job, now, one));
                 }
             }
         }
