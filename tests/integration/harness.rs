@@ -157,16 +157,20 @@ impl Shop {
     }
 
     pub(crate) async fn add_all(&mut self, stream: &str, jobs: impl Iterator<Item = Value>) {
-        let mut pipe = redis::pipe();
-        for job in jobs {
-            pipe.cmd("XADD")
-                .arg(stream)
-                .arg("*")
-                .arg("job")
-                .arg(job.to_string())
-                .ignore();
+        let jobs: Vec<Value> = jobs.collect();
+        // As producers do: one answer to more would be late on a busy machine.
+        for chunk in jobs.chunks(1_000) {
+            let mut pipe = redis::pipe();
+            for job in chunk {
+                pipe.cmd("XADD")
+                    .arg(stream)
+                    .arg("*")
+                    .arg("job")
+                    .arg(job.to_string())
+                    .ignore();
+            }
+            pipe.query_async::<()>(&mut self.redis).await.unwrap();
         }
-        pipe.query_async::<()>(&mut self.redis).await.unwrap();
     }
 
     pub(crate) async fn queues(&mut self) -> Vec<Overview> {

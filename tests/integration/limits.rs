@@ -110,14 +110,21 @@ async fn a_key_that_works_is_noticed_without_a_job() {
     let one = shop.daemon().await;
     // The account is refused by a daemon that ends with its only job.
     shop.add_all(EVENTS, events(1)).await;
-    until("the key is refused", || !answered(&shop, 401).is_empty()).await;
+    let client = one.clients().next().unwrap().clone();
+    until("the key is refused", || {
+        client.credentials_closed().is_some()
+    })
+    .await;
     let mut delete = redis::cmd("DEL");
     delete.arg(EVENTS).arg(format!("{EVENTS}:delayed"));
     one.stop().await;
     delete.query_async::<()>(&mut shop.redis).await.unwrap();
     let other = shop.daemon().await;
     let client = other.clients().next().unwrap().clone();
-    assert!(client.credentials_closed().is_some());
+    until("the other hears of it", || {
+        client.credentials_closed().is_some()
+    })
+    .await;
     std::fs::write(&file, "pk_new\n").unwrap();
     until("the key works", || client.credentials_closed().is_none()).await;
     assert_eq!(calls(&shop.klaviyo.stats(), "create_event"), 1);
