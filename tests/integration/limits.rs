@@ -1,7 +1,10 @@
 //! Daemons of one account against a Klaviyo with real limits, or one that refuses the key.
 
-use crate::harness::{EVENTS, Shop, signal, until};
+use crate::harness::{EVENTS, Shop, signal, until, until_async};
+use klaviyo_jobs::Keys;
 use klaviyo_simulator::{Fault, FaultKind, Limits, Stats};
+use klaviyod::klaviyo::BudgetScale;
+use klaviyod::queue::{BarrierState, operation_limits};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tempfile::TempDir;
