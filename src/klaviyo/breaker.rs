@@ -67,6 +67,12 @@ impl Breaker {
         }
     }
 
+    /// Returns when to ask again after a probe that was not good.
+    pub(crate) fn next_probe(&self, group: Group, now: Instant) -> Instant {
+        let until = self.tripped(group).map_or(now, |tripped| tripped.until);
+        until.max(now + PROBE_EVERY_MIN)
+    }
+
     /// Returns until when nothing can pass, not even a probe.
     pub(crate) fn impassable(&self, group: Group, now: Instant) -> Option<Instant> {
         match self.groups[group as usize].lock().state {
@@ -157,9 +163,10 @@ impl Fuse {
         let trips = inner.trips;
         drop(inner);
         let fuse = self.clone();
-        Ok(Pass::new(move |outcome| {
+        let pass = Pass::new(move |outcome| {
             fuse.settle(trips, is_probe, outcome, Instant::now());
-        }))
+        });
+        Ok(pass.probing(is_probe))
     }
 
     fn admit(&self, state: &mut State, now: Instant) -> Result<(), Tripped> {
@@ -344,6 +351,7 @@ mod tests {
     fn half_open_admits_one_probe_at_a_time() {
         let (fuse, until) = tripped();
         let probe = fuse.pass(until).unwrap();
+        assert!(probe.is_probe());
         assert!(fuse.pass(until).is_err());
         drop(probe);
         let probe = fuse.pass(until).unwrap();
@@ -375,6 +383,7 @@ mod tests {
         let (fuse, until) = tripped();
         fuse.pass(until).unwrap().settle(Outcome::Good);
         let first = fuse.pass(until).unwrap();
+        assert!(!first.is_probe());
         let second = fuse.pass(until).unwrap();
         assert!(fuse.pass(until).is_err());
         first.settle(Outcome::Good);

@@ -19,7 +19,7 @@ use super::calls::{CallCounts, Calls};
 use super::error::{Error, ErrorKind, NoAnswer};
 use super::events::{BulkEvents, Event, event_document};
 use super::fleet::{Alone, Fleet};
-use super::gate::{LOCKED, Pass};
+use super::gate::{LOCKED, Outcome, Pass};
 use super::observe::Observer;
 use super::operation::Operation;
 use super::profiles::{BulkProfiles, ProfileDocument, profile_document};
@@ -322,8 +322,7 @@ impl Client {
             let status = answered.as_ref().ok().map(|it| it.status.as_u16());
             observer.answered(operation, status, started.elapsed());
         }
-        let result = self.learn(operation, passes, answered);
-        result.map_err(|kind| Error::new(operation, kind))
+        self.learn(operation, passes, answered)
     }
 
     /// Tells counters, gates and budget what an answer means to them, and the caller the rest.
@@ -332,7 +331,7 @@ impl Client {
         operation: Operation,
         passes: Vec<Pass>,
         answered: Result<Response, TransportError>,
-    ) -> Result<Response, ErrorKind> {
+    ) -> Result<Response, Error> {
         let status = answered
             .as_ref()
             .ok()
@@ -343,13 +342,23 @@ impl Client {
             Err(TransportError::AnswerTooLong) => outcomes(Some(300)),
             _ => outcomes(status),
         };
+        let [.., of_breaker] = meaning;
+        let has_probed_in_vain =
+            passes.last().is_some_and(Pass::is_probe) && of_breaker != Outcome::Good;
         for (pass, outcome) in passes.into_iter().zip(meaning) {
             pass.settle(outcome);
         }
+        let next_probe = has_probed_in_vain.then(|| {
+            let breaker = &self.barriers.breaker;
+            breaker.next_probe(operation.group(), Instant::now())
+        });
+        let failed = |kind| Error::new(operation, kind).of_probe(next_probe);
         self.troubles.note(operation, status, meaning);
-        let response = answered.map_err(|error| match error {
-            TransportError::AnswerTooLong => ErrorKind::BadAnswer,
-            TransportError::NoAnswer { why, source } => ErrorKind::NoAnswer { why, source },
+        let response = answered.map_err(|error| {
+            failed(match error {
+                TransportError::AnswerTooLong => ErrorKind::BadAnswer,
+                TransportError::NoAnswer { why, source } => ErrorKind::NoAnswer { why, source },
+            })
         })?;
         let verdict = classify(&response);
         match &verdict {
@@ -365,7 +374,7 @@ impl Client {
                 .budget
                 .observe(operation, &RateLimitHeaders::parse(&response.headers)),
         }
-        verdict.map(|()| response)
+        verdict.map(|()| response).map_err(failed)
     }
 
     fn url(&self, operation: Operation, id: &str) -> Url {

@@ -188,6 +188,46 @@ async fn failing_group_is_left_alone_and_others_go_on() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn failed_probe_of_the_breaker_waits_for_the_next_one_and_is_no_attempt() {
+    let (client, memory) = client();
+    let group = Operation::CreateEvent.group();
+    while client.tripped(group).is_none() {
+        memory.answer(Answer::new(503, ""));
+        let error = create_event(&client).await.unwrap_err();
+        assert_eq!(error.recovery(), Recovery::Retry);
+    }
+    let answers = [
+        Answer::new(503, ""),
+        Answer::NoAnswer(NoAnswer::Connect),
+        // It tells nothing, so that the group stays tripped.
+        Answer::new(307, ""),
+        Answer::new(500, ""),
+    ];
+    for answer in answers {
+        while client.closed(Operation::CreateEvent).is_some() {
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        let printed = format!("{answer:?}");
+        memory.answer(answer);
+        let error = create_event(&client).await.unwrap_err();
+        assert!(!error.nothing_left(), "{printed}");
+        let Recovery::RetryAfter(wait) = error.recovery() else {
+            panic!("{printed}: {:?}", error.recovery());
+        };
+        let seconds = Duration::from_secs(1)..=Duration::from_secs(4);
+        assert!(seconds.contains(&wait), "{printed}: {wait:?}");
+    }
+    // A call that leaves once the group has recovered is an attempt like any other.
+    while client.closed(Operation::CreateEvent).is_some() {
+        tokio::time::advance(Duration::from_millis(100)).await;
+    }
+    create_event(&client).await.unwrap();
+    memory.answer(Answer::new(503, ""));
+    let error = create_event(&client).await.unwrap_err();
+    assert_eq!(error.recovery(), Recovery::Retry);
+}
+
 #[tokio::test]
 async fn bad_requests_and_rate_limits_never_trip_the_breaker() {
     let (client, memory) = client();

@@ -19,6 +19,8 @@ pub struct Error {
     operation: Operation,
     #[source]
     kind: ErrorKind,
+    /// When the breaker may be probed again, if this call was its probe.
+    next_probe: Option<Instant>,
 }
 
 /// What happened to a call.
@@ -173,7 +175,17 @@ pub struct ErrorDetail {
 impl Error {
     /// Creates an error of a call to `operation`.
     pub fn new(operation: Operation, kind: ErrorKind) -> Self {
-        Self { operation, kind }
+        Self {
+            operation,
+            kind,
+            next_probe: None,
+        }
+    }
+
+    /// Notes that the call was a probe of the breaker, which may be probed again at that time.
+    pub(crate) fn of_probe(mut self, next_probe: Option<Instant>) -> Self {
+        self.next_probe = next_probe;
+        self
     }
 
     /// Returns which operation it was.
@@ -213,7 +225,10 @@ impl Error {
             | ErrorKind::Unavailable {
                 retry_after: None, ..
             }
-            | ErrorKind::Unexpected { .. } => Recovery::Retry,
+            | ErrorKind::Unexpected { .. } => {
+                // Whatever is due becomes the probe: in a long outage the same work, again and again.
+                self.next_probe.map_or(Recovery::Retry, wait)
+            }
         }
     }
 

@@ -32,6 +32,7 @@ pub enum Outcome {
 /// Dropped without that, the call counts as never made and a probe is free for the next caller.
 pub struct Pass {
     settle: Option<Settle>,
+    is_probe: bool,
 }
 
 type Settle = Box<dyn FnOnce(Option<Outcome>) + Send + Sync>;
@@ -41,7 +42,18 @@ impl Pass {
     pub fn new(settle: impl FnOnce(Option<Outcome>) + Send + Sync + 'static) -> Self {
         Self {
             settle: Some(Box::new(settle)),
+            is_probe: false,
         }
+    }
+
+    /// Notes whether the call finds out if what was shut is well again.
+    pub(crate) fn probing(mut self, is_probe: bool) -> Self {
+        self.is_probe = is_probe;
+        self
+    }
+
+    pub(crate) fn is_probe(&self) -> bool {
+        self.is_probe
     }
 
     /// Reports what became of the call.

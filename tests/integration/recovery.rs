@@ -2,11 +2,12 @@
 
 use crate::harness::{EVENTS, PROFILES, Shop, signal, until};
 use klaviyo_simulator::{Fault, FaultKind};
+use klaviyod::klaviyo::Operation;
 use klaviyod::queue::Overview;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-fn event(id: &str) -> serde_json::Value {
+fn event(id: &str) -> Value {
     json!({"kind": "event.track", "id": id, "data": {
         "metric": "M", "profile": {"external_id": "c"}}})
 }
@@ -141,5 +142,46 @@ async fn nothing_of_a_paused_queue_is_read_and_other_queues_go_on() {
     shop.command(&["queue", "resume", "event-tracking"]).await;
     shop.until_delivered().await;
     assert_eq!(shop.klaviyo.stats().distinct_events, 1);
+    daemon.stop().await;
+}
+
+/// Attempts charged to the jobs `e-0` up to `jobs`, all together.
+async fn attempts(shop: &Shop, jobs: usize) -> u64 {
+    let mut charged = 0;
+    for number in 0..jobs {
+        let id = format!("e-{number}");
+        let explain = ["job", "explain", &id, "--output", "json"];
+        let (_, said, complaint) = shop.command(&explain).await;
+        let explained: Value = serde_json::from_str(&said).expect(&complaint);
+        charged += explained["found"][0]["attempts"].as_u64().unwrap();
+    }
+    charged
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_any_length_costs_no_attempts_once_the_breaker_has_tripped() {
+    let mut shop = Shop::open().await;
+    shop.klaviyo.faults().push(Fault {
+        operation: None,
+        times: u32::MAX,
+        kind: status(503),
+    });
+    let daemon = shop.daemon().await;
+    let client = daemon.clients().next().unwrap().clone();
+    let jobs = (0..8).map(|number| event(&format!("e-{number}")));
+    shop.add_all(EVENTS, jobs).await;
+    let group = Operation::CreateEvent.group();
+    until("the breaker trips", || client.tripped(group).is_some()).await;
+    let asked = || shop.klaviyo.requests().len();
+    let before_probes = asked();
+    // The first probe leaves a second after the trip or later: what had left before has been decided by then.
+    until("it is probed", || asked() > before_probes).await;
+    let (probed, charged) = (asked(), attempts(&shop, 8).await);
+    assert!(charged >= 5, "{charged}");
+    until("it is probed again and again", || asked() >= probed + 4).await;
+    assert_eq!(attempts(&shop, 8).await, charged);
+    shop.klaviyo.faults().clear();
+    shop.until_delivered().await;
+    assert_eq!(shop.klaviyo.stats().distinct_events, 8);
     daemon.stop().await;
 }
