@@ -113,9 +113,11 @@ async fn a_key_that_works_is_noticed_without_a_job() {
     let one = shop.daemon().await;
     // The account is refused by a daemon that ends with its only job.
     shop.add_all(EVENTS, events(1)).await;
-    let client = one.clients().next().unwrap().clone();
-    until("the key is refused", || {
-        client.credentials_closed().is_some()
+    let redis = shop.redis.clone();
+    until_async("all can know that the key is refused", async || {
+        let mut redis = redis.clone();
+        let rows = operation_limits(&mut redis, &Keys::default(), BudgetScale::Real, 0.0).await;
+        rows.unwrap()[0].credentials != BarrierState::Open
     })
     .await;
     let mut delete = redis::cmd("DEL");
