@@ -195,6 +195,49 @@ mod tests {
     use tempfile::TempDir;
 
     #[tokio::test]
+    async fn a_burial_that_redis_refused_in_the_middle_is_made_up_for() {
+        let folder = TempDir::new().unwrap();
+        let server = PrivateRedis::start(folder.path(), false).await.unwrap();
+        let mut redis = Redis::at(&server.url()).unwrap().connect().await.unwrap();
+        let dead = Keys::default().dead("lists");
+        // One place is left on the stream.
+        let mut last = cmd("XADD");
+        last.arg(&dead)
+            .arg(format!("{0}-{1}", u64::MAX, u64::MAX - 1));
+        let last = last.arg("job").arg("{}");
+        last.query_async::<()>(&mut redis).await.unwrap();
+
+        let outbox = Outbox::new(redis.clone(), Keys::default());
+        let reason = Reason::expired();
+        let deaths = [0, 1, 1].map(|number| death(number, &reason));
+        outbox.bury("lists", "import", &deaths).await.unwrap_err();
+        let mut delete = cmd("DEL");
+        delete.arg(&dead);
+        delete.query_async::<()>(&mut redis).await.unwrap();
+        outbox.bury("lists", "import", &deaths).await.unwrap();
+        // The first was written, and went with the stream.
+        assert_eq!(letters(&mut redis).await, 2);
+    }
+
+    fn death(number: usize, reason: &Reason) -> LateDeath<'_> {
+        LateDeath {
+            kind: "list.add",
+            number,
+            lane: "live",
+            sid: "1-1",
+            claim: None,
+            job: "{}",
+            reason,
+        }
+    }
+
+    async fn letters(redis: &mut Connection) -> usize {
+        let mut length = cmd("XLEN");
+        length.arg(Keys::default().dead("lists"));
+        length.query_async(redis).await.unwrap()
+    }
+
+    #[tokio::test]
     async fn a_burial_that_is_repeated_adds_only_what_is_missing_also_at_maxmemory() {
         let folder = TempDir::new().unwrap();
         let server = PrivateRedis::start(folder.path(), false).await.unwrap();
@@ -207,24 +250,13 @@ mod tests {
         let reason = Reason::expired();
         // Two jobs share each number, so that a call ends between numbers only.
         let deaths: Vec<LateDeath<'_>> = (1..=2 * DEATHS_PER_CALL + 1)
-            .map(|place| LateDeath {
-                kind: "list.add",
-                number: place / 2,
-                lane: "live",
-                sid: "1-1",
-                claim: None,
-                job: "{}",
-                reason: &reason,
-            })
+            .map(|place| death(place / 2, &reason))
             .collect();
         for part in [&deaths[..3], &deaths, &deaths] {
             outbox.bury("lists", "import", part).await.unwrap();
         }
         outbox.bury("lists", "other", &deaths[..1]).await.unwrap();
-        let mut length = cmd("XLEN");
-        length.arg(Keys::default().dead("lists"));
-        let length: usize = length.query_async(&mut redis).await.unwrap();
-        assert_eq!(length, deaths.len() + 1);
+        assert_eq!(letters(&mut redis).await, deaths.len() + 1);
         let mut left = cmd("TTL");
         left.arg(format!("{}:buried:import", Keys::default().base()));
         let left: u64 = left.query_async(&mut redis).await.unwrap();
