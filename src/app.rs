@@ -10,7 +10,7 @@ use crate::store::{Database, Store};
 use crate::telemetry::{AccountMeters, Telemetry};
 use crate::worker::{Gates, Workers, routes, routes_of};
 use anyhow::Context;
-use futures::future::join_all;
+use futures::future::{join_all, select_all};
 use secrecy::ExposeSecret;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -91,6 +91,13 @@ impl App {
     /// What is kept in the database.
     pub fn records(&self) -> &Records {
         &self.records
+    }
+
+    /// Waits until an account is not delivered any more, whatever Redis and Klaviyo do: a task has ended that must not.
+    /// Only another process helps; what this one holds is taken over after the lease.
+    pub async fn broken(&self) {
+        select_all(self.accounts.iter().map(|it| Box::pin(it.workers.broken()))).await;
+        self.edge.broken();
     }
 
     /// Stops: takes nothing new, finishes or hands back what runs; health is answered to the end.

@@ -121,6 +121,11 @@ impl Edge {
         self.watch.stopping();
     }
 
+    /// Says from now on that the daemon delivers nothing any more.
+    pub(crate) fn broken(&self) {
+        self.watch.broken();
+    }
+
     /// Ends.
     pub(crate) async fn close(self) {
         if let Some(server) = self.server {

@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::config::Need;
 use crate::services::operations::QueueName;
 use std::process::ExitCode;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -29,23 +29,48 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> anyhow::Resul
     if let Some(queues) = &arguments.queues {
         config.worker.queues = Some(queues.iter().map(|queue| queue.as_str()).collect());
     }
-    let app = App::start(&config).await?;
-    asked_to_stop().await?;
+    // Before anything is started: a stop during the start is a stop like any other.
+    let mut stop = Stop::listen()?;
+    let app = tokio::select! {
+        app = App::start(&config) => app?,
+        () = stop.asked() => {
+            tracing::info!("stopped before everything was started");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    tokio::select! {
+        () = stop.asked() => {}
+        // No orderly stop: nobody knows what still works.
+        () = app.broken() => return Ok(ExitCode::FAILURE),
+    }
     tokio::select! {
         () = app.stop() => Ok(ExitCode::SUCCESS),
-        asked = asked_to_stop() => {
-            asked?;
+        () = stop.asked() => {
             tracing::warn!("stopped at once; what was in flight is taken over after the lease");
             Ok(ExitCode::FAILURE)
         }
     }
 }
 
-/// Waits for SIGTERM or Ctrl-C.
-pub(super) async fn asked_to_stop() -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        interrupted = tokio::signal::ctrl_c() => interrupted,
+/// SIGTERM and Ctrl-C, from the moment on that this exists.
+pub(super) struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    pub(super) fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for the next of them.
+    pub(super) async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }

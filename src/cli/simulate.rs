@@ -1,7 +1,7 @@
 //! `simulate`: the local Klaviyo on its own.
 
 use super::output;
-use super::run::asked_to_stop;
+use super::run::Stop;
 use klaviyo_simulator::{Config, Limits, Simulator};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -27,7 +27,7 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         "a local Klaviyo listens on {}; /sim/stats counts what arrives",
         simulator.base_url()
     ));
-    asked_to_stop().await?;
+    Stop::listen()?.asked().await;
     simulator.stop().await;
     Ok(ExitCode::SUCCESS)
 }

@@ -11,18 +11,23 @@ use super::observe::Observer;
 use super::settle::{Retries, Settlement, Verdict, settle_all};
 use super::suspects::Isolation;
 use super::{delayed, leases, read};
+use futures::FutureExt;
 use klaviyo_jobs::{Keys, Lane};
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 /// Bytes of jobs that one process holds.
 pub const BYTES_IN_FLIGHT_MAX: usize = 64 << 20;
 const LEASE: Duration = Duration::from_secs(30);
+const LOCKED: &str = "no holder of this lock panics";
 
 /// A kind and the queue on which it belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +108,8 @@ pub struct Engine {
     pub(crate) has_room: Notify,
     settled: Notify,
     quiet: watch::Sender<bool>,
+    broken: watch::Sender<bool>,
+    reader: Mutex<Option<JoinHandle<()>>>,
     pub(super) behind: AtomicBool,
     pub(super) arrived: Notify,
     closed: AtomicBool,
@@ -125,12 +132,42 @@ impl Engine {
         let (doorbell, commands) = (redis.connect().await?, redis.connect().await?);
         let (engine, inbox) = Self::idle(commands.clone(), config);
         engine.forget_paused();
-        let tasks = &engine.tasks;
-        tasks.spawn(read::read(Arc::clone(&engine), doorbell, commands.clone()));
-        tasks.spawn(settle_all(Arc::clone(&engine), commands.clone(), inbox));
-        tasks.spawn(leases::keep(Arc::clone(&engine), commands.clone()));
-        tasks.spawn(delayed::promote(Arc::clone(&engine), commands));
+        let own = || Arc::clone(&engine);
+        let reader = engine.spawn("read", read::read(own(), doorbell, commands.clone()));
+        *engine.reader.lock().expect(LOCKED) = Some(reader);
+        engine.spawn("settle", settle_all(own(), commands.clone(), inbox));
+        engine.spawn("leases", leases::keep(own(), commands.clone()));
+        engine.spawn("promote", delayed::promote(own(), commands));
         Ok(engine)
+    }
+
+    fn spawn(
+        self: &Arc<Self>,
+        task: &'static str,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> JoinHandle<()> {
+        let engine = Arc::clone(self);
+        let watched = async move { engine.watch_over(task, work).await };
+        self.tasks.spawn(watched)
+    }
+
+    /// Does the work of a task without which nothing is delivered. If it panics, or ends before the engine is quiet,
+    /// the engine is broken.
+    pub async fn watch_over(&self, task: &'static str, work: impl Future<Output = ()>) {
+        let ended = AssertUnwindSafe(work).catch_unwind().await;
+        if ended.is_err() || !self.is_quiet() {
+            tracing::error!(
+                task,
+                "a task that must not end has ended; this process delivers nothing any more, see the log lines before"
+            );
+            self.broken.send_replace(true);
+        }
+    }
+
+    /// Waits until the engine is broken: nothing but another process delivers any more.
+    pub async fn broken(&self) {
+        // The sender lives as long as this engine: there is no other way to end.
+        drop(self.broken.subscribe().wait_for(|broken| *broken).await);
     }
 
     /// Creates an engine without tasks, and what would be settled.
@@ -169,6 +206,8 @@ impl Engine {
             has_room: Notify::new(),
             settled: Notify::new(),
             quiet: watch::Sender::new(false),
+            broken: watch::Sender::new(false),
+            reader: Mutex::new(None),
             behind: AtomicBool::new(true),
             arrived: Notify::new(),
             closed: AtomicBool::new(false),
@@ -186,6 +225,11 @@ impl Engine {
     /// Hands back what no handler took, waits for `patience` at most until everything is settled, and ends.
     pub async fn close(&self, patience: Duration) {
         self.quiet();
+        // What the last read brings goes back too, instead of waiting for the end of its lease.
+        let reader = self.reader.lock().expect(LOCKED).take();
+        if let Some(reader) = reader {
+            drop(timeout(patience, reader).await);
+        }
         let rest: Settlement = {
             let mut state = self.state();
             let jobs = state.lines.iter_mut().flat_map(Line::drain);
@@ -202,7 +246,7 @@ impl Engine {
                 settled.await;
             }
         };
-        if tokio::time::timeout(patience, all_settled).await.is_err() {
+        if timeout(patience, all_settled).await.is_err() {
             tracing::warn!(
                 jobs = self.in_flight(),
                 "Redis did not take everything back; the rest is taken over after the lease"
@@ -270,7 +314,7 @@ impl Engine {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no holder of this lock panics")
+        self.state.lock().expect(LOCKED)
     }
 
     /// The open lot of the line is gone without being sealed: the next may open.
@@ -321,3 +365,7 @@ impl Engine {
         self.state().flight.count()
     }
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

@@ -185,7 +185,12 @@ impl Reader {
             .arg("STREAMS")
             .arg(keys)
             .arg(seen);
-        let rang = match bell.query_async::<Value>(doorbell).await {
+        // It claims nothing, so nothing is lost when a stop does not wait for it.
+        let news = tokio::select! {
+            news = bell.query_async::<Value>(doorbell) => news,
+            () = engine.quieted() => return Ok(false),
+        };
+        let rang = match news {
             Ok(news) => news != Value::Nil,
             // One stream that refuses silences the bell of all: each is looked at then.
             Err(error) if is_about_one_stream(&error) => true,

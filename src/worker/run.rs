@@ -1,6 +1,7 @@
 //! The apalis workers: one for each kind, all over one engine.
 //!
-//! A worker that ends for whatever reason is started again: no kind may stay without one.
+//! A worker that ends for whatever reason is started again: no kind may stay without one. A panic outside of a handler
+//! breaks the engine instead, for nobody knows what it left behind.
 
 use super::{Registered, register};
 use crate::queue::{Engine, Lot, LotBackend, Verdict};
@@ -32,19 +33,19 @@ impl Workers {
         for registered in register().into_iter().filter(read) {
             let (engine, services) = (Arc::clone(engine), Arc::clone(services));
             running.spawn(async move {
-                while !engine.is_quiet() {
-                    if let Err(error) = work(&registered, &engine, &services).await {
-                        let kind = registered.route.kind;
-                        tracing::error!(%error, kind, "a worker ended; it is started again");
-                        sleep(PAUSE_BEFORE_RESTART).await;
-                    }
-                }
+                let keep = keep_working(&registered, &engine, &services);
+                engine.watch_over(registered.route.kind, keep).await;
             });
         }
         Self {
             engine: Arc::clone(engine),
             running,
         }
+    }
+
+    /// Waits until nothing is delivered any more: what must not end has ended.
+    pub async fn broken(&self) {
+        self.engine.broken().await;
     }
 
     /// Takes nothing new, lets running lots end until `drain` is over, hands the rest back, and ends.
@@ -59,6 +60,16 @@ impl Workers {
         self.running.shutdown().await;
         let left = deadline.saturating_duration_since(Instant::now());
         self.engine.close(left.max(HAND_BACK_MIN)).await;
+    }
+}
+
+async fn keep_working(registered: &Registered, engine: &Arc<Engine>, services: &Arc<Services>) {
+    while !engine.is_quiet() {
+        if let Err(error) = work(registered, engine, services).await {
+            let kind = registered.route.kind;
+            tracing::error!(%error, kind, "a worker ended; it is started again");
+            sleep(PAUSE_BEFORE_RESTART).await;
+        }
     }
 }
 

@@ -5,7 +5,7 @@ mod summary;
 
 use super::{Global, output};
 use crate::app::App;
-use crate::cli::run::asked_to_stop;
+use crate::cli::run::Stop;
 use crate::config::{Config, Given, Need};
 use crate::private_redis::PrivateRedis;
 use crate::queue::{Outbox, Redis};
@@ -124,7 +124,7 @@ async fn with_redis(
             "running until Ctrl-C; try: klaviyod enqueue event.track --data '{\"metric\":\"Viewed Product\",\"profile\":{\"email\":\"a@klqtest.dev\"}}'",
         );
         output::line(&format!("with KLAVIYOD_REDIS_URL={}", redis.url()));
-        asked_to_stop().await?;
+        Stop::listen()?.asked().await;
     }
     app.stop().await;
     simulator.stop().await;

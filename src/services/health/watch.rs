@@ -13,6 +13,7 @@ pub struct Watch {
     database: Arc<Outage>,
     accounts: Vec<(String, Arc<Client>)>,
     stopping: AtomicBool,
+    broken: AtomicBool,
 }
 
 impl Watch {
@@ -27,12 +28,18 @@ impl Watch {
             database,
             accounts,
             stopping: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
         }
     }
 
     /// From now on it is not ready any more.
     pub fn stopping(&self) {
         self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on it delivers nothing any more.
+    pub fn broken(&self) {
+        self.broken.store(true, Ordering::SeqCst);
     }
 
     /// Whether it does its work. Klaviyo's health is no part of it: another replica would have the same Klaviyo.
@@ -43,6 +50,13 @@ impl Watch {
                 "daemon",
                 "stopping: it takes nothing new and finishes what runs",
                 "wait for it to end; what it did not deliver stays on the queue",
+            ));
+        }
+        if self.broken.load(Ordering::SeqCst) {
+            parts.push(Part::bad(
+                "daemon",
+                "broken: a task that must not end has ended, and nothing is delivered any more",
+                "start it again; what it holds is taken over after the lease. Report the log lines before it",
             ));
         }
         parts.extend(ready_redis(&self.redis.look().await));
