@@ -6,7 +6,7 @@
 use super::engine::Engine;
 use super::entry::QueuedJob;
 use super::settle::{Reason, Verdict};
-use super::suspects::Access;
+use super::suspects::{self, Access};
 use std::iter;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -129,7 +129,10 @@ struct Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let Some(Sealed { jobs, access, .. }) = self.sealed.take() else {
+        let Some(Sealed {
+            mut jobs, access, ..
+        }) = self.sealed.take()
+        else {
             return self.engine.reopen(self.line);
         };
         self.engine.tell_lot(jobs.len());
@@ -137,18 +140,35 @@ impl Drop for Slot {
         let decided = self.verdicts.take().unwrap_or_default();
         // At the stop and after the deadline they did nothing wrong: no attempt is spent.
         let interrupted = self.engine.is_quiet() || self.overdue.load(Ordering::Relaxed);
-        let undecided = iter::repeat_with(|| {
-            if interrupted {
-                Verdict::Snooze(Duration::ZERO)
-            } else {
-                Verdict::Retry(Reason::abandoned())
-            }
-        });
-        self.engine.settle(
-            jobs.into_iter()
-                .zip(decided.into_iter().chain(undecided))
-                .collect(),
-        );
+        let undecided = if interrupted {
+            Verdict::Snooze(Duration::ZERO)
+        } else if jobs.len() > 1 {
+            // One of them is to blame, and nobody knows which: they run apart until it is alone, and only that counts.
+            let undecided = jobs.split_off(decided.len().min(jobs.len()));
+            self.engine.set_apart(self.line, undecided);
+            Verdict::Snooze(Duration::ZERO)
+        } else {
+            Verdict::Retry(Reason::abandoned())
+        };
+        let verdicts = decided.into_iter().chain(iter::repeat(undecided));
+        self.engine.settle(jobs.into_iter().zip(verdicts).collect());
         drop(access);
     }
 }
+
+impl Engine {
+    /// Puts jobs that this process still holds back into their line, as suspects.
+    fn set_apart(&self, line: usize, jobs: Vec<QueuedJob>) {
+        let mut state = self.state();
+        let line = &mut state.lines[line];
+        for mut job in jobs {
+            suspects::suspect(&mut job);
+            line.push(job);
+        }
+        line.wake();
+    }
+}
+
+#[cfg(test)]
+#[path = "lot_tests.rs"]
+mod tests;

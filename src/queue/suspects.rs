@@ -4,6 +4,9 @@
 //! job is settled. Marks that are left tell how many processes died while they ran it; jobs that only waited in a dead
 //! process get none. With one mark it runs among other suspects and nothing else, from two on all alone; only a job
 //! that took [`DEATHS_ALONE_MAX`] processes down while it was alone is poison.
+//!
+//! A panic of a handler makes suspects of the jobs of its lot in the same way, but kills none: the job that panics when it
+//! is alone has made an attempt.
 
 use super::connection::Connection;
 use super::entry::{EntryId, QueuedJob};
@@ -32,6 +35,11 @@ const ALL: u32 = 1 << 20;
 /// Whether a job has to be by itself.
 pub(super) fn is_suspect(job: &QueuedJob) -> bool {
     job.marks.is_some_and(|marks| marks > 0)
+}
+
+/// One of the jobs that ran with this one ended their handler: it is watched, as if a process had died.
+pub(super) fn suspect(job: &mut QueuedJob) {
+    job.marks = Some(job.marks.unwrap_or_default().saturating_add(1));
 }
 
 /// How many suspects like this one may run together.

@@ -327,18 +327,18 @@ impl Process {
         }
         let lot = self.lots.remove(lot % self.lots.len());
         let verdicts: Vec<Verdict> = decisions.iter().map(|it| it.verdict()).collect();
+        let jobs = lot.sealed_jobs();
         let missing = if self.engine.is_quiet() {
-            Verdict::Snooze(Duration::ZERO)
+            Some(Verdict::Snooze(Duration::ZERO))
+        } else if jobs.len() > 1 {
+            // They are still held, and run apart.
+            None
         } else {
-            Verdict::Retry(Reason::abandoned())
+            Some(Verdict::Retry(Reason::abandoned()))
         };
-        let all = verdicts.iter().cloned().chain(std::iter::repeat(missing));
-        let expected = lot
-            .sealed_jobs()
-            .iter()
-            .map(|job| job.id)
-            .zip(all)
-            .collect();
+        let missing = missing.into_iter().cycle();
+        let all = verdicts.iter().cloned().chain(missing);
+        let expected = jobs.iter().map(|job| job.id).zip(all).collect();
         lot.decide(verdicts);
         drop(lot);
         Some(expected)
