@@ -18,7 +18,7 @@ mod schema;
 mod simulate;
 
 use crate::config::{Config, Given, Mistakes, Need};
-use crate::queue::{Redis, Unreachable};
+use crate::queue::{Redis, RedisError, Unreachable, is_unreachable};
 use crate::services::OtherDatabase;
 use crate::services::operations::Operations;
 use crate::telemetry;
@@ -132,11 +132,14 @@ pub fn fail(error: &anyhow::Error) -> ExitCode {
         return ExitCode::from(2);
     }
     output::complain(&format!("{error:#}"));
-    let is_unreachable = |cause: &(dyn Error + 'static)| {
+    let cannot_be_reached = |cause: &(dyn Error + 'static)| {
         let of_database = cause.downcast_ref::<crate::store::Error>();
-        cause.is::<Unreachable>() || of_database.is_some_and(crate::store::Error::is_unreachable)
+        let of_redis = cause.downcast_ref::<RedisError>();
+        cause.is::<Unreachable>()
+            || of_redis.is_some_and(is_unreachable)
+            || of_database.is_some_and(crate::store::Error::is_unreachable)
     };
-    if error.chain().any(is_unreachable) {
+    if error.chain().any(cannot_be_reached) {
         ExitCode::from(3)
     } else if error
         .chain()

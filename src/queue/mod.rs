@@ -41,7 +41,7 @@ mod suspects;
 pub use actions::{OperatorAction, forget_actions, record_action, recorded_actions};
 pub use attempted::{Attempted, Call};
 pub use backend::LotBackend;
-pub use connection::{BadAddress, Connection, Health, Redis, Unreachable};
+pub use connection::{BadAddress, Connection, Health, Redis, Unreachable, is_unreachable};
 pub use dead::{
     DeadJob, DeadRange, MoveBack, Payload, dead_job, dead_page, discard_dead, edit_dead,
     newest_dead, replay_dead,

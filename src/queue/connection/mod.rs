@@ -248,6 +248,11 @@ impl Connection {
     }
 }
 
+/// Whether the server is away, rather than of another opinion.
+pub fn is_unreachable(error: &RedisError) -> bool {
+    must_reconnect(error) || error.code() == Some("LOADING")
+}
+
 fn must_reconnect(error: &RedisError) -> bool {
     // The server is a replica now: its master, or the Sentinels, know better.
     let demoted = ["READONLY", "UNBLOCKED", "MASTERDOWN"];
