@@ -115,13 +115,23 @@ impl Flight {
         }
     }
 
+    /// Whether half of what may be held of the stream is.
+    pub(super) fn is_half_full(&self, stream: usize) -> bool {
+        let stream = &self.streams[stream];
+        2 * stream.leases.len() > JOBS_MAX[stream.lane as usize]
+            || 2 * stream.bytes > self.share(stream)
+    }
+
+    fn share(&self, stream: &Held) -> usize {
+        self.bytes_per_queue * BYTES_EIGHTHS[stream.lane as usize] / 8
+    }
+
     /// How many jobs may be read from the stream now.
     pub(super) fn room(&self, stream: usize) -> usize {
         let stream = &self.streams[stream];
         let lane = stream.lane as usize;
         let jobs_left = JOBS_MAX[lane].saturating_sub(stream.leases.len());
-        let share = self.bytes_per_queue * BYTES_EIGHTHS[lane] / 8;
-        let bytes_left = share.saturating_sub(stream.bytes);
+        let bytes_left = self.share(stream).saturating_sub(stream.bytes);
         if jobs_left < ROOM_JOBS_MIN || bytes_left == 0 {
             return 0;
         }

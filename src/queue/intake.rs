@@ -10,6 +10,9 @@ use klaviyo_jobs::{Envelope, Invalid};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+/// How long a job stays away that could not leave and would take the room of other kinds on its queue.
+const OTHERS_FIRST: Duration = Duration::from_secs(30);
+
 impl Engine {
     /// What is paused is not known yet: nothing is read.
     pub(super) fn forget_paused(&self) {
@@ -38,6 +41,11 @@ impl Engine {
         kinds.all(|route| outlook.is_shut(route.kind))
     }
 
+    fn is_kind_shut(&self, line: usize) -> bool {
+        let outlook = self.config.outlook.as_ref();
+        outlook.is_some_and(|outlook| outlook.is_shut(self.config.routes[line].kind))
+    }
+
     /// How many jobs may be read from the stream now.
     pub(crate) fn room(&self, stream: usize) -> usize {
         self.state().flight.room(stream)
@@ -64,6 +72,9 @@ impl Engine {
             match place {
                 // Nobody will open a lot any more: it goes back at once.
                 Ok(_) if self.is_quiet() => settled.push((job, Verdict::Snooze(Duration::ZERO))),
+                Ok(line) if flight.is_half_full(stream) && self.is_kind_shut(line) => {
+                    settled.push((job, Verdict::Snooze(OTHERS_FIRST)));
+                }
                 Ok(line) => lines[line].push(job),
                 Err(reason) => settled.push((job, Verdict::Bury(reason))),
             }
@@ -103,5 +114,74 @@ impl Engine {
                 .err()
                 .unwrap_or_else(Invalid::no_job_field)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::private_redis::PrivateRedis;
+    use crate::queue::connection::Redis;
+    use crate::queue::engine::{EngineConfig, Outlook, Route};
+    use crate::queue::entry::EntryId;
+    use klaviyo_jobs::Lane;
+    use std::sync::Arc;
+
+    #[derive(Debug)]
+    struct OneShut;
+
+    impl Outlook for OneShut {
+        fn is_shut(&self, kind: &str) -> bool {
+            kind == "profile.delete"
+        }
+    }
+
+    fn route(kind: &'static str) -> Route {
+        Route {
+            kind,
+            queue: "profile-sync",
+            internal: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_shut_kind_takes_no_more_than_half_of_the_room_of_its_queue() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = PrivateRedis::start(folder.path(), false).await.unwrap();
+        let redis = Redis::at(&server.url()).unwrap().connect().await.unwrap();
+        let routes = vec![route("profile.upsert"), route("profile.delete")];
+        let mut config = EngineConfig::new(<_>::default(), "me".to_owned(), routes);
+        config.outlook = Some(Arc::new(OneShut));
+        let (engine, mut inbox) = Engine::idle(redis, config);
+        let mut streams = engine.streams().iter();
+        let live = streams.position(|it| it.lane == Lane::Live).unwrap();
+        let entries = |kind: &str, ids: std::ops::Range<u64>| {
+            let payload = format!(r#"{{"kind":"{kind}","data":{{}}}}"#);
+            let entry = |ms| Entry {
+                job: QueuedJob {
+                    payload: payload.clone().into(),
+                    ..QueuedJob::for_test(live, EntryId { ms, seq: 0 }, 0)
+                },
+                has_payload: true,
+            };
+            ids.map(entry).collect::<Vec<_>>()
+        };
+        engine.accept(live, entries("profile.delete", 0..10_005), Instant::now());
+        engine.accept(
+            live,
+            entries("profile.upsert", 20_000..20_010),
+            Instant::now(),
+        );
+        let mut sent_back = Vec::new();
+        while let Ok(settlement) = inbox.try_recv() {
+            sent_back.extend(settlement);
+        }
+        assert_eq!(sent_back.len(), 5);
+        assert!(
+            sent_back
+                .iter()
+                .all(|(_, verdict)| *verdict == Verdict::Snooze(OTHERS_FIRST))
+        );
+        assert_eq!((engine.waiting(1), engine.waiting(0)), (10_000, 10));
     }
 }
