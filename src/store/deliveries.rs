@@ -163,7 +163,7 @@ impl Store {
     }
 
     /// Deletes some of the oldest deliveries that ended before `before`, or that make the audit larger than
-    /// `bytes_max`; returns how many. Zero means that nothing is left to delete.
+    /// `bytes_max`; returns how many. Zero means that nothing is left to delete, or that another daemon was faster.
     ///
     /// # Errors
     /// [`Error::Query`].
@@ -181,9 +181,12 @@ impl Store {
         );
         let deleted = self.database.write(vec![delete]).await?;
         if deleted == 0 {
+            // Zero is no proof: another daemon may have deleted the very rows that we chose, and what is left of a span
+            // must go on counting.
             let emptied = Statement::new(
-                "DELETE FROM delivery_spans WHERE span_ms <= $1",
-                [(before - SPAN_MS).into()],
+                "DELETE FROM delivery_spans WHERE span_ms <= $1 AND NOT EXISTS (SELECT 1 FROM deliveries \
+                 WHERE ended_ms >= delivery_spans.span_ms AND ended_ms < delivery_spans.span_ms + $2)",
+                [before.saturating_sub(SPAN_MS).into(), SPAN_MS.into()],
             );
             self.database.write(vec![emptied]).await?;
         }

@@ -146,6 +146,35 @@ async fn deliveries_are_cleaned_by_age_and_by_size_whichever_comes_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn daemons_that_clean_at_the_same_time_leave_nothing_that_no_longer_counts() {
+    for database in NewDatabase::of_each_kind().await {
+        let now = Timestamp::now();
+        let store = database.store().await;
+        let ids: Vec<String> = (0..6_000).map(|n| format!("job-{n}")).collect();
+        let batch: Vec<Delivery> = ids
+            .iter()
+            .map(|id| delivered(&store, std::slice::from_ref(id), now - DAY))
+            .collect();
+        store.write_deliveries(&batch).await.unwrap();
+        let other = database.store().await;
+        // All is too much, and nothing too old.
+        let week_ago = now - 7 * DAY;
+        loop {
+            let (here, there) = tokio::join!(
+                store.clean_deliveries(week_ago, 1),
+                other.clean_deliveries(week_ago, 1)
+            );
+            if here.unwrap() + there.unwrap() == 0 {
+                break;
+            }
+        }
+        for id in ids.iter().step_by(100) {
+            assert!(!is_there(&store, id).await, "{id} is left for ever");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_an_operator_did_is_kept_once_however_often_it_is_copied() {
     for database in NewDatabase::of_each_kind().await {
         let store = database.store().await;
