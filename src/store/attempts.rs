@@ -1,7 +1,8 @@
 //! Finds what became of one job.
 //!
 //! Attempts that went otherwise than smoothly are found by an index. For the rest the calls of its kind are searched,
-//! newest first, until one holds the id; that search has a limit, and its result says how far it came.
+//! newest first, as far back as any are kept, until one holds the id; that search has a limit in time, and its result
+//! says how far it came.
 
 use super::database::{Row, Statement, Value};
 use super::deployment::Store;
@@ -14,8 +15,6 @@ use tokio::time::Instant;
 
 /// Attempts of one job that are returned: the newest.
 const ATTEMPTS_MAX: i64 = 500;
-/// How far back calls are searched.
-const SEARCH_BACK: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// How long calls are searched.
 const SEARCH_MAX: Duration = Duration::from_secs(10);
 /// How much the clocks of Redis and of a daemon may differ.
@@ -81,11 +80,8 @@ impl Store {
         id: &str,
         now: Timestamp,
     ) -> sqlx::Result<Attempts> {
-        let oldest = now
-            .saturating_sub(SEARCH_BACK)
-            .unwrap_or(Timestamp::UNIX_EPOCH);
         // A job without an id of its own is named after its place on the queue, which tells when it came.
-        let since = named_at(id).unwrap_or(oldest).max(oldest);
+        let since = named_at(id).unwrap_or(Timestamp::UNIX_EPOCH);
         let kinds = match kind {
             Some(kind) => vec![kind.to_owned()],
             None => self.kinds(account).await?,

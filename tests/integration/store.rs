@@ -112,6 +112,18 @@ async fn a_search_goes_through_many_calls_of_the_same_moment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_search_goes_back_as_far_as_deliveries_are_kept() {
+    for database in NewDatabase::of_each_kind().await {
+        let store = database.store().await;
+        let now = Timestamp::now();
+        let long_ago = delivered(&store, &["order-1".to_owned()], now - 29 * DAY);
+        store.write_deliveries(&[long_ago]).await.unwrap();
+        let found = store.attempts("default", None, "order-1").await.unwrap();
+        assert_eq!((found.found.len(), found.is_cut), (1, false));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn deliveries_are_cleaned_by_age_and_by_size_whichever_comes_first() {
     for database in NewDatabase::of_each_kind().await {
         let store = database.store().await;
