@@ -96,11 +96,18 @@ async fn clean(store: &Store, keep: Keep, outage: &Outage) -> Duration {
         .checked_sub(keep.retention)
         .unwrap_or(Timestamp::MIN);
     match within(WRITE_MAX, store.clean_deliveries(before, keep.bytes_max)).await {
-        Ok(0) => CLEAN_EVERY,
-        Ok(_) => CLEAN_PAUSE,
+        Ok(deleted) => {
+            // Without jobs nothing else asks the database, and an outage must end all the same.
+            outage.worked();
+            if deleted == 0 {
+                CLEAN_EVERY
+            } else {
+                CLEAN_PAUSE
+            }
+        }
         Err(error) => {
             outage.failed(&error);
-            CLEAN_EVERY
+            TRY_AGAIN
         }
     }
 }
@@ -133,5 +140,32 @@ fn delivery(note: Note, hasher: &IdHasher) -> Delivery {
         started: note.started,
         ended: note.ended,
         jobs,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Database;
+
+    #[tokio::test]
+    async fn an_outage_ends_without_a_job_once_the_database_can_be_cleaned() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("a.db").display());
+        let database = Database::connect(&url).await.unwrap();
+        database.migrate().await.unwrap();
+        let store = Store::open(database, None).await.unwrap();
+        let keep = Keep {
+            retention: Duration::from_hours(1),
+            bytes_max: u64::MAX,
+        };
+        let outage = Outage::default();
+        outage.failed(&Error::NoAnswer);
+        assert_eq!(clean(&store, keep, &outage).await, CLEAN_EVERY);
+        assert_eq!(outage.away_for(), None);
+        store.close().await;
+        // While it is away it is asked again soon.
+        assert_eq!(clean(&store, keep, &outage).await, TRY_AGAIN);
+        assert!(outage.away_for().is_some());
     }
 }
