@@ -14,6 +14,7 @@ use sqlx::{
     ConnectOptions, Decode, Encode, PgPool, Postgres, Row as _, SqlSafeStr, SqlStr, Sqlite,
     SqlitePool, Type,
 };
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -60,6 +61,15 @@ impl Database {
     /// [`Error::Address`] and [`Error::Unreachable`].
     pub async fn look(url: &str) -> Result<Self, Error> {
         Self::try_connect(url, false).await
+    }
+
+    /// Returns the file behind the address of a `SQLite` database; `None` for any other address.
+    pub fn file(url: &str) -> Option<PathBuf> {
+        if !url.starts_with("sqlite:") {
+            return None;
+        }
+        let options: SqliteConnectOptions = url.parse().ok()?;
+        Some(options.get_filename().to_owned())
     }
 
     async fn try_connect(url: &str, create: bool) -> Result<Self, Error> {

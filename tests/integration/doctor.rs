@@ -33,7 +33,8 @@ async fn the_doctor_warns_about_a_redis_that_may_lose_jobs_and_exits_0() {
     configure(&mut shop, "maxmemory-policy", "allkeys-lru").await;
     let (code, report) = doctor(&shop).await;
     assert_eq!(code, 0, "{report}");
-    for warned in ["redis persistence", "redis eviction"] {
+    // Nobody has looked at the scopes, and that is said.
+    for warned in ["redis persistence", "redis eviction", "klaviyo scopes"] {
         assert_eq!(state(&report, warned), "warn");
     }
     for well in [
@@ -45,7 +46,6 @@ async fn the_doctor_warns_about_a_redis_that_may_lose_jobs_and_exits_0() {
         "clock",
         "klaviyo credentials",
         "klaviyo revision",
-        "klaviyo scopes",
     ] {
         assert_eq!(state(&report, well), "ok", "{well}: {report}");
     }
@@ -141,6 +141,27 @@ async fn the_doctor_sees_a_database_that_lacks_tables_or_belongs_to_another_redi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_tells_a_file_that_run_would_create_from_one_that_it_cannot_open() {
+    let mut shop = Shop::open().await;
+    let folder = tempfile::TempDir::new().unwrap();
+    let corrupt = folder.path().join("corrupt.db");
+    std::fs::write(&corrupt, "no database".repeat(1_000)).unwrap();
+    let cases = [
+        (folder.path().join("new.db"), 0, "warn"),
+        (folder.path().join("missing/new.db"), 1, "bad"),
+        (corrupt, 1, "bad"),
+    ];
+    for (path, code, is) in cases {
+        shop.set(
+            "KLAVIYOD_DATABASE_URL",
+            &format!("sqlite://{}", path.display()),
+        );
+        let (seen, report) = doctor(&shop).await;
+        assert_eq!((seen, state(&report, "database")), (code, is), "{report}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_doctor_asks_the_replicas_whether_they_persist() {
     let mut shop = Shop::open().await;
     configure(&mut shop, "appendonly", "yes").await;
@@ -167,6 +188,7 @@ async fn the_doctor_asks_the_replicas_whether_they_persist() {
             "the replica never showed: {report}"
         );
     }
-    let (_, report) = doctor(&other).await;
-    assert_eq!(state(&report, "redis role"), "warn");
+    // Nothing can be delivered from where nothing can be written.
+    let (code, report) = doctor(&other).await;
+    assert_eq!((code, state(&report, "redis role")), (1, "bad"));
 }

@@ -6,6 +6,7 @@ use crate::services::Outage;
 use crate::store::{Database, Error, State};
 use klaviyo_jobs::Keys;
 use secrecy::{ExposeSecret, SecretString};
+use std::path::Path;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -30,7 +31,7 @@ pub async fn doctor_database(
     };
     let (pending, deployment) = match timeout(PATIENCE, look(url)).await {
         Ok(Ok(seen)) => seen,
-        Ok(Err(error)) => return vec![unreachable(kind, &error)],
+        Ok(Err(error)) => return vec![unreachable(url, kind, migrates, &error)],
         Err(_) => {
             return vec![Part::bad(
                 DATABASE,
@@ -110,18 +111,48 @@ pub(super) fn ready_database(outage: &Outage) -> Part {
     }
 }
 
-fn unreachable(kind: &str, error: &Error) -> Part {
+fn unreachable(url: &str, kind: &str, migrates: bool, error: &Error) -> Part {
     // The cause may be an address, but never a password: only its kind is told.
-    if kind == "SQLite" && error.is_unreachable() {
-        return Part::warn(
-            DATABASE,
-            "there is no SQLite file that can be opened at KLAVIYOD_DATABASE_URL",
-            "before the first start that is normal, else check the folder and its rights; `klaviyod migrate` creates it",
-        );
+    let file = Database::file(url).filter(|_| error.is_unreachable());
+    if let Some(file) = file {
+        return no_file(&file, migrates);
     }
     Part::bad(
         DATABASE,
         format!("{kind} cannot be asked: {error}"),
         "check KLAVIYOD_DATABASE_URL, that the server runs, and that the user may read",
     )
+}
+
+/// A `SQLite` file that could not be opened: only one that is not there yet is no fault.
+fn no_file(file: &Path, migrates: bool) -> Part {
+    let folder = file.parent().filter(|it| *it != Path::new(""));
+    if file.try_exists().unwrap_or(true) {
+        return Part::bad(
+            DATABASE,
+            "the SQLite file at KLAVIYOD_DATABASE_URL cannot be opened, or is no database",
+            "check its rights, put back a copy of it, or move it away: then `run` creates a new one",
+        );
+    }
+    if !folder.unwrap_or(Path::new(".")).is_dir() {
+        return Part::bad(
+            DATABASE,
+            "the folder of the SQLite file at KLAVIYOD_DATABASE_URL does not exist",
+            "create the folder, or correct the address",
+        );
+    }
+    let reason = "there is no SQLite file yet at KLAVIYOD_DATABASE_URL";
+    if migrates {
+        Part::warn(
+            DATABASE,
+            reason,
+            "before the first start that is normal: `klaviyod run` creates it",
+        )
+    } else {
+        Part::bad(
+            DATABASE,
+            reason,
+            "run `klaviyod migrate`, which creates it: `run` does not, because database.migrate is off",
+        )
+    }
 }

@@ -3,7 +3,7 @@
 //! Losing jobs while everything works is worth a warning, never an outage: a daemon that stops delivering because a
 //! replica has no file would make things worse. At the start in production it is the other way round.
 
-use super::{Fresh, Part};
+use super::{Fresh, Part, State};
 use crate::queue::{Connection, Redis, Replica, Server, replicas};
 use futures::FutureExt;
 use jiff::{SignedDuration, Timestamp};
@@ -27,6 +27,7 @@ const SKEW_MAX: SignedDuration = SignedDuration::from_secs(5);
 const PERSISTENCE: &str = "redis persistence";
 const MEMORY: &str = "redis memory";
 const POLICY: &str = "redis eviction";
+const ROLE: &str = "redis role";
 
 /// How strictly a policy that evicts is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +122,12 @@ pub async fn doctor_redis(redis: &Redis, strictness: Strictness) -> Vec<Part> {
     };
     let replicas = replicas(redis, &server).await;
     let mut parts = vec![Part::ok("redis", answered(&server)), version(&server)];
-    parts.extend(may_lose_jobs(&server, &replicas, strictness));
+    let mut doubtful = may_lose_jobs(&server, &replicas, strictness);
+    // A daemon waits for the failover to end; whoever asks now is told that nothing can work like this.
+    for role in doubtful.iter_mut().filter(|it| it.name == ROLE) {
+        role.state = State::Bad;
+    }
+    parts.append(&mut doubtful);
     for (name, well) in [
         (PERSISTENCE, "every write is appended to a file"),
         (POLICY, "no job is ever evicted"),
@@ -167,7 +173,7 @@ pub fn may_lose_jobs(server: &Server, replicas: &[Replica], strictness: Strictne
     }
     if server.is_master == Some(false) {
         parts.push(Part::warn(
-            "redis role",
+            ROLE,
             "this is a replica: it refuses writes",
             "point KLAVIYOD_REDIS_URL at the master, or at the Sentinels",
         ));
