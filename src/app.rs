@@ -68,7 +68,7 @@ impl App {
             revision: account.klaviyo.revision.clone(),
         });
         let edge = prepared
-            .open(config, &redis, records.outage(), shown.collect())
+            .open(&redis, records.outage(), shown.collect())
             .await?;
         Ok(Self {
             accounts,

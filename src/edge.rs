@@ -2,7 +2,7 @@
 //! closes it last.
 
 use crate::config::{Config, Environment, Klaviyo};
-use crate::http::{Listening, Server, Surface};
+use crate::http::{Server, Surface};
 use crate::klaviyo::{BudgetScale, Client, LocalBudget, Settings};
 use crate::queue::{self, Redis};
 use crate::services::health::{Part, RedisWatch, State, Strictness, Watch, may_lose_jobs};
@@ -24,7 +24,7 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) telemetry: Telemetry,
-    listening: Option<Listening>,
+    serving: Option<(Server, Arc<Surface>)>,
 }
 
 /// An account as the edge shows it.
@@ -47,29 +47,30 @@ pub(crate) struct Edge {
 }
 
 impl Prepared {
-    /// Binds the address, so that a taken port is told before a job is taken.
+    /// Answers that the daemon starts; a taken port is told before a job is taken.
     ///
     /// # Errors
     /// [`crate::http::CannotListen`].
     pub(crate) async fn new(config: &Config) -> anyhow::Result<Self> {
-        let listening = if config.http.serve {
-            Some(Listening::at(config.http.listen).await?)
+        let serving = if config.http.serve {
+            let surface = Arc::new(Surface::new(&config.http));
+            let server = Server::start(config.http.listen, Arc::clone(&surface)).await?;
+            Some((server, surface))
         } else {
             None
         };
         Ok(Self {
             telemetry: Telemetry::new(),
-            listening,
+            serving,
         })
     }
 
-    /// Starts to answer, and to look after the numbers.
+    /// Answers from now on how everything is, and looks after the numbers.
     ///
     /// # Errors
     /// [`crate::queue::Unreachable`].
     pub(crate) async fn open(
         self,
-        config: &Config,
         redis: &Redis,
         database: &Arc<Outage>,
         accounts: Vec<Shown>,
@@ -100,10 +101,13 @@ impl Prepared {
             )
         });
         let scrape = Scrape::new(self.telemetry, connection.clone(), scraped.collect());
-        let surface = Surface::new(&config.http, Arc::clone(&watch), scrape);
+        let server = self.serving.map(|(server, surface)| {
+            surface.open(Arc::clone(&watch), scrape);
+            server
+        });
         Ok(Edge {
-            server: self.listening.map(|it| it.serve(surface)),
             watch,
+            server,
             tasks,
             stop,
         })

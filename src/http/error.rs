@@ -10,6 +10,7 @@ use serde_json::json;
 pub(super) enum Problem {
     MethodNotAllowed,
     NotFound,
+    Starting,
     TimedOut,
     Unauthorized,
 }
@@ -19,7 +20,7 @@ impl Problem {
         match self {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::TimedOut => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Starting | Self::TimedOut => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
         }
     }
@@ -28,6 +29,7 @@ impl Problem {
         match self {
             Self::MethodNotAllowed => "this route only answers GET",
             Self::NotFound => "there are /health/live, /health/ready, /health/klaviyo and /metrics",
+            Self::Starting => "the daemon is starting; try again",
             Self::TimedOut => "the answer took too long; try again",
             Self::Unauthorized => {
                 "send `Authorization: Bearer <token>` with the read token or the admin token"

@@ -1,7 +1,7 @@
 //! `/health/live`, `/health/ready`, `/health/klaviyo`: 200 or 503, and why. Nobody needs a token for them.
 
 use super::router::Surface;
-use crate::services::health::{Report, State as Health};
+use crate::services::health::{Report, State as Health, starting};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -14,11 +14,17 @@ pub(super) async fn live() -> Json<Value> {
 }
 
 pub(super) async fn ready(State(surface): State<Arc<Surface>>) -> (StatusCode, Json<Report>) {
-    told(surface.watch.ready().await)
+    told(match surface.opened() {
+        Some(opened) => opened.watch.ready().await,
+        None => starting(),
+    })
 }
 
 pub(super) async fn klaviyo(State(surface): State<Arc<Surface>>) -> (StatusCode, Json<Report>) {
-    told(surface.watch.klaviyo())
+    told(match surface.opened() {
+        Some(opened) => opened.watch.klaviyo(),
+        None => starting(),
+    })
 }
 
 /// A warning is for people; only what is bad turns traffic away.

@@ -11,4 +11,4 @@ mod router;
 mod server;
 
 pub use router::Surface;
-pub use server::{CannotListen, Listening, Server};
+pub use server::{CannotListen, Server};

@@ -15,7 +15,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::FutureExt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// No route takes a body yet.
@@ -25,32 +25,46 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// However many ask, the page of numbers is written once in this time.
 const PAGE_EVERY: Duration = Duration::from_secs(1);
 
-/// What the routes answer from.
+/// What the routes answer from. Until it is opened they say that the daemon is starting.
 #[derive(Debug)]
 pub struct Surface {
+    readers: Readers,
+    opened: OnceLock<Opened>,
+}
+
+/// What there is to tell once everything runs.
+#[derive(Debug)]
+pub(super) struct Opened {
     pub(super) watch: Arc<Watch>,
     pub(super) page: Fresh<String>,
-    readers: Readers,
 }
 
 impl Surface {
-    /// Joins what the routes need.
-    pub fn new(config: &Http, watch: Arc<Watch>, scrape: Scrape) -> Self {
+    /// Creates a surface that is not open yet.
+    pub fn new(config: &Http) -> Self {
+        Self {
+            readers: Readers::of(config),
+            opened: OnceLock::new(),
+        }
+    }
+
+    /// Opens it, once.
+    pub fn open(&self, watch: Arc<Watch>, scrape: Scrape) {
         let scrape = Arc::new(scrape);
         let page = Fresh::new(PAGE_EVERY, move || {
             let scrape = Arc::clone(&scrape);
             async move { scrape.page().await }.boxed()
         });
-        Self {
-            watch,
-            page,
-            readers: Readers::of(config),
-        }
+        let opened = self.opened.set(Opened { watch, page });
+        assert!(opened.is_ok(), "a daemon starts once");
+    }
+
+    pub(super) fn opened(&self) -> Option<&Opened> {
+        self.opened.get()
     }
 }
 
-pub(super) fn router(surface: Surface) -> Router {
-    let surface = Arc::new(surface);
+pub(super) fn router(surface: Arc<Surface>) -> Router {
     let open = Router::new()
         .route("/health/klaviyo", get(health::klaviyo))
         .route("/health/live", get(health::live))

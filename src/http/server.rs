@@ -1,7 +1,8 @@
 //! Connections and their limits.
 //!
 //! The server of axum has no limit on connections and none on slow ones, so hyper is driven here. The surprising
-//! thing: listening comes before everything else at the start, so that a taken port is told at once.
+//! thing: it answers before everything else at the start, so that a taken port is told at once, and whoever asks whether
+//! the daemon lives hears so however long it waits for Redis.
 
 use super::router::{Surface, router};
 use axum::Router;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 /// Connections at the same time; more wait to be accepted.
@@ -44,52 +45,39 @@ pub struct CannotListen {
     source: io::Error,
 }
 
-/// A bound address at which nobody is answered yet.
-#[derive(Debug)]
-pub struct Listening {
-    listener: TcpListener,
-    address: SocketAddr,
-}
-
-impl Listening {
-    /// Binds the address; port 0 is any free one.
-    ///
-    /// # Errors
-    /// [`CannotListen`] when it is taken or not of this machine.
-    pub async fn at(address: SocketAddr) -> Result<Self, CannotListen> {
-        let bound = async {
-            let listener = TcpListener::bind(address).await?;
-            let address = listener.local_addr()?;
-            Ok(Self { listener, address })
-        };
-        bound
-            .await
-            .map_err(|source| CannotListen { address, source })
-    }
-
-    /// Starts to answer.
-    pub fn serve(self, surface: Surface) -> Server {
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let accepting = accept(self.listener, router(surface), tasks.clone(), stop.clone());
-        tasks.spawn(accepting);
-        tracing::info!(address = %self.address, "answering health and metrics over HTTP");
-        Server {
-            address: self.address,
-            tasks,
-            stop,
-        }
-    }
-}
-
-/// A running server.
+/// A running server. Dropping it closes it too, without waiting for the requests under way.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
     tasks: TaskTracker,
-    stop: CancellationToken,
+    stop: DropGuard,
 }
 
 impl Server {
+    /// Binds the address and starts to answer; port 0 is any free one.
+    ///
+    /// # Errors
+    /// [`CannotListen`] when it is taken or not of this machine.
+    pub async fn start(address: SocketAddr, surface: Arc<Surface>) -> Result<Self, CannotListen> {
+        let bound = async {
+            let listener = TcpListener::bind(address).await?;
+            let address = listener.local_addr()?;
+            Ok((listener, address))
+        };
+        let (listener, address) = bound
+            .await
+            .map_err(|source| CannotListen { address, source })?;
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let accepting = accept(listener, router(surface), tasks.clone(), stop.clone());
+        tasks.spawn(accepting);
+        tracing::info!(%address, "answering health and metrics over HTTP");
+        Ok(Self {
+            address,
+            tasks,
+            stop: stop.drop_guard(),
+        })
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -97,7 +85,7 @@ impl Server {
 
     /// Accepts nobody new, ends the requests under way, and returns.
     pub async fn stop(self) {
-        self.stop.cancel();
+        drop(self.stop);
         self.tasks.close();
         self.tasks.wait().await;
     }

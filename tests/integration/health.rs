@@ -1,7 +1,9 @@
 use crate::harness::{EVENTS, Shop};
-use crate::page::{event, get, status, until};
+use crate::page::{PATIENCE, event, get, status, until};
 use klaviyo_simulator::Fault;
 use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_works_is_ready_and_says_what_could_lose_jobs() {
@@ -37,6 +39,44 @@ async fn a_daemon_that_works_is_ready_and_says_what_could_lose_jobs() {
     assert_eq!(ready.status, 200);
     assert_eq!(ready.part("redis persistence"), Value::Null);
     app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_still_waits_for_redis_is_alive_and_not_ready() {
+    let mut shop = Shop::open().await;
+    // It takes connections and says nothing.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", silent.local_addr().unwrap());
+    shop.set("KLAVIYOD_REDIS_URL", &url);
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    shop.set("KLAVIYOD_HTTP_LISTEN", &address.to_string());
+    let _daemon = shop.binary(&["run"]);
+    let client = reqwest::Client::builder()
+        .timeout(Duration::from_secs(5))
+        .build()
+        .unwrap();
+    let get = async |path: &str| {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match client.get(format!("http://{address}{path}")).send().await {
+                Ok(answer) => break (answer.status().as_u16(), answer.text().await.unwrap()),
+                Err(error) if error.is_connect() && Instant::now() < deadline => {
+                    sleep(Duration::from_millis(20)).await;
+                }
+                Err(error) => panic!("{path}: {error}"),
+            }
+        }
+    };
+    assert_eq!(get("/health/live").await.0, 200);
+    for path in ["/health/ready", "/health/klaviyo"] {
+        let (status, body) = get(path).await;
+        assert_eq!(status, 503, "{path}");
+        assert!(body.contains("starting"), "{path}: {body}");
+    }
+    let (status, _) = get("/metrics").await;
+    assert_eq!(status, 503);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ use database::ready_database;
 pub use fresh::Fresh;
 pub use klaviyo::{ask_klaviyo, days_to_retirement, key_is_missing, klaviyo, revision, scopes};
 pub use redis_server::{RedisWatch, Strictness, doctor_redis, may_lose_jobs};
-pub use watch::Watch;
+pub use watch::{Watch, starting};
 
 use redis_server::ready_redis;
 

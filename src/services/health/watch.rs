@@ -6,6 +6,15 @@ use crate::services::Outage;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// What a daemon says of itself before it has all it needs.
+pub fn starting() -> Report {
+    Report::of(vec![Part::bad(
+        "daemon",
+        "starting: it waits for Redis or the database, and takes no job before it has both",
+        "wait; if it takes long, its log says for what, and `klaviyod doctor` what to do",
+    )])
+}
+
 /// What a running daemon can say about itself.
 #[derive(Debug)]
 pub struct Watch {
