@@ -7,6 +7,7 @@ mod dev;
 mod dlq;
 mod doctor;
 mod enqueue;
+mod interrupt;
 mod job;
 mod limits;
 mod migrate;

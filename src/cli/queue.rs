@@ -1,6 +1,7 @@
 //! `queue list|pause|resume|purge`.
 
 use super::confirm::Confirmation;
+use super::interrupt::{exit_code, or_interrupted};
 use super::{Global, output};
 use crate::queue::Overview;
 use crate::services::operations::QueueName;
@@ -8,6 +9,7 @@ use clap::Subcommand;
 use klaviyo_jobs::Lane;
 use output::Output;
 use std::process::ExitCode;
+use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -68,7 +70,8 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
             if !confirmation.given(&format!("delete everything that waits in {queue}{of_lane}"))? {
                 anyhow::bail!("nothing was deleted");
             }
-            let purged = operations.purge(queue, lane).await?;
+            let stop = CancellationToken::new();
+            let purged = or_interrupted(&stop, operations.purge(queue, lane, &stop)).await?;
             match Output::or_fitting(global.output) {
                 Output::Json => output::json(&purged)?,
                 Output::Table => output::line(&format!(
@@ -76,6 +79,7 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
                     purged.ready, purged.delayed, purged.in_flight, purged.internal
                 )),
             }
+            return Ok(exit_code(&stop));
         }
         Action::Resume { queue } => output::line(&if operations.resume(queue).await? {
             format!("resumed {queue}")

@@ -2,6 +2,9 @@
 //!
 //! The command line often reaches Redis and not the database, and what it did must be on record all the same. A record
 //! leaves the stream only after the database has it, so it may be read twice: its stream id tells.
+//!
+//! What takes long is put on record when it begins and again when it ends. The second record replaces the first, and
+//! carries its stream id for the case that the first was copied already.
 
 use super::connection::Connection;
 use super::entry::EntryId;
@@ -32,9 +35,11 @@ pub struct OperatorAction {
     pub touched: u64,
     /// What else is worth knowing; nothing of people.
     pub detail: Value,
+    /// The stream id of the record that this one replaces, written when the action began.
+    pub began: Option<String>,
 }
 
-/// Puts the record of an action into the outbox of its account.
+/// Puts the record of an action into the outbox of its account, and returns its stream id.
 ///
 /// # Errors
 /// Redis' own.
@@ -42,15 +47,19 @@ pub async fn record_action(
     redis: &mut Connection,
     keys: &Keys,
     action: &OperatorAction,
-) -> RedisResult<()> {
+) -> RedisResult<String> {
+    // No record has it: nothing is replaced.
+    const NO_RECORD: &str = "0-1";
     // The first write grows nothing, so that a purge at maxmemory, which makes room, is on record too.
     static RECORD: LazyLock<Script> = LazyLock::new(|| {
         Script::new(
-            "redis.call('XDEL', KEYS[1], '0-1') redis.call('XADD', KEYS[1], 'MAXLEN', '~', unpack(ARGV))",
+            "redis.call('XDEL', KEYS[1], ARGV[1])
+            return redis.call('XADD', KEYS[1], 'MAXLEN', '~', unpack(ARGV, 2))",
         )
     });
     let mut call = RECORD.key(keys.operator_actions());
-    call.arg(RECORDS_MAX)
+    call.arg(action.began.as_deref().unwrap_or(NO_RECORD))
+        .arg(RECORDS_MAX)
         .arg("*")
         .arg("at")
         .arg(action.at.to_string())
@@ -64,6 +73,9 @@ pub async fn record_action(
         .arg(action.touched)
         .arg("detail")
         .arg(action.detail.to_string());
+    if let Some(began) = &action.began {
+        call.arg("began").arg(began);
+    }
     call.invoke_async(redis).await
 }
 
@@ -95,6 +107,7 @@ pub async fn recorded_actions(
             target: text("target"),
             touched: entry.get("touched").unwrap_or(0),
             detail: serde_json::from_str(&text("detail")).unwrap_or_default(),
+            began: entry.get("began"),
         };
         (entry.id, action)
     });

@@ -9,6 +9,7 @@ use klaviyo_jobs::{Keys, Lane};
 use redis::{RedisResult, Script, cmd};
 use serde::Serialize;
 use std::sync::LazyLock;
+use tokio_util::sync::CancellationToken;
 
 const JOBS_PER_CALL: usize = 500;
 const BYTES_PER_CALL: usize = 4 << 20;
@@ -31,7 +32,8 @@ pub struct Purged {
     pub internal: u64,
 }
 
-/// Deletes what waits in a queue, or in one lane of it, and counts it in `purged`, which is right also after an error.
+/// Deletes what waits in a queue, or in one lane of it, until `stop` is cancelled, and counts it in `purged`, which is
+/// right also after an error.
 /// Payloads that begin with one of the `internal` texts are kept.
 pub(crate) async fn purge(
     redis: &mut Connection,
@@ -39,15 +41,24 @@ pub(crate) async fn purge(
     queue: &str,
     lane: Option<Lane>,
     internal: &[String],
+    stop: &CancellationToken,
     purged: &mut Purged,
 ) -> RedisResult<()> {
     // Delayed jobs first: one that comes due meanwhile is on the stream before that is looked at.
-    purge_delayed(redis, keys, queue, lane, internal, purged).await?;
+    purge_delayed(redis, keys, queue, lane, internal, stop, purged).await?;
     for lane in Lane::ALL
         .into_iter()
         .filter(|it| lane.is_none_or(|lane| lane == *it))
     {
-        purge_stream(redis, &keys.queue(queue, lane), keys, internal, purged).await?;
+        purge_stream(
+            redis,
+            &keys.queue(queue, lane),
+            keys,
+            internal,
+            stop,
+            purged,
+        )
+        .await?;
     }
     Ok(())
 }
@@ -58,13 +69,14 @@ async fn purge_delayed(
     queue: &str,
     lane: Option<Lane>,
     internal: &[String],
+    stop: &CancellationToken,
     purged: &mut Purged,
 ) -> RedisResult<()> {
     let key = keys.delayed(queue);
     let mut left: usize = cmd("ZCARD").arg(&key).query_async(redis).await?;
     // Counted from the latest, because jobs come due at the other end.
     let mut kept_before = 0;
-    while left > 0 {
+    while left > 0 && !stop.is_cancelled() {
         let mut call = PURGE_DELAYED.key(&key);
         call.arg(keys.base())
             .arg(lane.map_or("", Lane::as_str))
@@ -92,6 +104,7 @@ async fn purge_stream(
     key: &str,
     keys: &Keys,
     internal: &[String],
+    stop: &CancellationToken,
     purged: &mut Purged,
 ) -> RedisResult<()> {
     let newest: Vec<(String, redis::Value)> = cmd("XREVRANGE")
@@ -106,7 +119,7 @@ async fn purge_stream(
         return Ok(());
     };
     let mut from = "-".to_owned();
-    loop {
+    while !stop.is_cancelled() {
         let mut call = PURGE_STREAM.key(key);
         call.arg(GROUP)
             .arg(keys.base())
@@ -120,8 +133,9 @@ async fn purge_stream(
         purged.in_flight += held;
         purged.internal += kept;
         if last.is_empty() {
-            return Ok(());
+            break;
         }
         from = format!("({last}");
     }
+    Ok(())
 }

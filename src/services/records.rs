@@ -172,11 +172,16 @@ async fn copy_account(
         if recorded.is_empty() {
             return Ok(());
         }
-        let (ids, actions): (Vec<String>, Vec<Action>) = recorded
+        let ids: Vec<String> = recorded.iter().map(|(id, _)| id.clone()).collect();
+        let (ended, others): (Vec<_>, Vec<_>) = recorded
             .into_iter()
-            .map(|(id, recorded)| (id.clone(), action(id, recorded)))
-            .unzip();
-        if let Err(error) = store.keep_actions(&actions).await {
+            .partition(|(_, recorded)| recorded.began.is_some());
+        let actions = |recorded: Vec<_>| recorded.into_iter().map(action).collect::<Vec<Action>>();
+        let kept = async {
+            store.keep_actions(&actions(others)).await?;
+            store.complete_actions(&actions(ended)).await
+        };
+        if let Err(error) = kept.await {
             outage.failed(&error);
             return Ok(());
         }
@@ -185,10 +190,11 @@ async fn copy_account(
     }
 }
 
-fn action(stream_id: String, recorded: OperatorAction) -> Action {
+fn action((id, recorded): (String, OperatorAction)) -> Action {
     Action {
         account: recorded.account,
-        stream_id,
+        // What began and what ended are one row.
+        stream_id: recorded.began.unwrap_or(id),
         at: recorded.at,
         actor: recorded.actor,
         action: recorded.action,

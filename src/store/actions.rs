@@ -32,10 +32,32 @@ impl Store {
     /// # Errors
     /// [`Error::Query`].
     pub async fn keep_actions(&self, actions: &[Action]) -> Result<(), Error> {
+        self.write_actions(
+            actions,
+            "INSERT INTO operator_actions (account, stream_id, at_ms, actor, action, target, touched, detail) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (account, stream_id) DO NOTHING",
+        )
+        .await
+    }
+
+    /// Keeps how actions ended: what was kept when they began is completed.
+    ///
+    /// # Errors
+    /// [`Error::Query`].
+    pub async fn complete_actions(&self, actions: &[Action]) -> Result<(), Error> {
+        self.write_actions(
+            actions,
+            "INSERT INTO operator_actions (account, stream_id, at_ms, actor, action, target, touched, detail) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (account, stream_id) \
+             DO UPDATE SET touched = excluded.touched, detail = excluded.detail",
+        )
+        .await
+    }
+
+    async fn write_actions(&self, actions: &[Action], sql: &'static str) -> Result<(), Error> {
         let insert = |action: &Action| {
             Statement::new(
-                "INSERT INTO operator_actions (account, stream_id, at_ms, actor, action, target, touched, detail) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (account, stream_id) DO NOTHING",
+                sql,
                 [
                     action.account.as_str().into(),
                     action.stream_id.as_str().into(),

@@ -1,6 +1,6 @@
 //! `dlq replay`, as an operator uses it.
 
-use crate::harness::{EVENTS, Shop, until};
+use crate::harness::{EVENTS, Shop, until, until_async};
 use crate::letters::{EVENTS_DEAD, Letter, PROFILES_DEAD, event};
 use jiff::{SignedDuration, Timestamp};
 use klaviyo_jobs::Keys;
@@ -295,34 +295,70 @@ async fn a_rate_holds_a_replay_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_replay_says_what_it_did_and_leaves_the_rest() {
+    // Ctrl-C, whoever manages the process, and a connection that was lost.
+    for signal in ["INT", "TERM", "HUP"] {
+        let mut shop = Shop::open().await;
+        let replay = slow_replay(&mut shop).await;
+        crate::harness::signal(&replay, signal);
+        let output = replay.wait_with_output().await.unwrap();
+        assert_eq!(output.status.code(), Some(1), "{signal}");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let replayed = report["replayed"].as_u64().unwrap();
+        assert!((1..1_000).contains(&replayed), "{report}");
+        assert_eq!(length(&mut shop, EVENTS).await, replayed);
+        let recorded = recorded_actions(&mut shop.redis, &Keys::default(), 10)
+            .await
+            .unwrap();
+        assert_eq!(recorded.len(), 1);
+        let (_, action) = &recorded[0];
+        assert_eq!(
+            (action.action.as_str(), action.touched),
+            ("dlq.replay", replayed)
+        );
+        assert_eq!(action.detail["state"], "stopped");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_that_is_killed_leaves_a_record_that_it_began_and_did_not_end() {
     let mut shop = Shop::open().await;
-    let letters: Vec<Letter> = (0..1_000)
-        .map(|number| Letter::fresh(&event(&format!("e-{number}"))))
-        .collect();
-    shop.bury(EVENTS_DEAD, &letters).await;
-    let replay = shop.binary(&["dlq", "replay", "--all", "--yes", "--rate", "50/s"]);
-    let begun = async {
-        while length(&mut shop, EVENTS).await == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_mins(1), begun)
-        .await
-        .unwrap();
-    crate::harness::signal(&replay, "INT");
-    let output = replay.wait_with_output().await.unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let replayed = report["replayed"].as_u64().unwrap();
-    assert!((1..1_000).contains(&replayed), "{report}");
-    assert_eq!(length(&mut shop, EVENTS).await, replayed);
-    let recorded = recorded_actions(&mut shop.redis, &Keys::default(), 10)
-        .await
-        .unwrap();
+    let mut replay = slow_replay(&mut shop).await;
+    replay.kill().await.unwrap();
+    let daemon = shop.daemon().await;
+    let store = daemon.records().store().clone();
+    until_async("the record is in the database", async || {
+        !store.actions("default", 10).await.unwrap().is_empty()
+    })
+    .await;
+    let kept = store.actions("default", 10).await.unwrap();
+    let detail: Value = serde_json::from_str(&kept[0].detail).unwrap();
     assert_eq!(
-        (recorded[0].1.action.as_str(), recorded[0].1.touched),
-        ("dlq.replay", replayed)
+        (kept.len(), &*kept[0].action, &detail["state"]),
+        (1, "dlq.replay", &json!("begun"))
     );
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_was_copied_when_its_action_began_is_completed_when_it_ends() {
+    let mut shop = Shop::open().await;
+    let daemon = shop.daemon().await;
+    let store = daemon.records().store().clone();
+    let replay = slow_replay(&mut shop).await;
+    until_async("the beginning is in the database", async || {
+        !store.actions("default", 10).await.unwrap().is_empty()
+    })
+    .await;
+    crate::harness::signal(&replay, "TERM");
+    let output = replay.wait_with_output().await.unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    until_async("the end is in the database", async || {
+        let kept = store.actions("default", 10).await.unwrap();
+        assert_eq!(kept.len(), 1);
+        kept[0].detail.contains("stopped") && report["replayed"] == kept[0].touched
+    })
+    .await;
+    daemon.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -406,6 +442,24 @@ async fn an_import_that_refuses_a_replayed_row_remembers_the_replay() {
     assert_eq!(dead.len(), 1);
     assert_eq!((dead[0].id.as_str(), dead[0].replays), ("p-7", 1));
     daemon.stop().await;
+}
+
+/// A replay of a thousand jobs that has sent some.
+async fn slow_replay(shop: &mut Shop) -> tokio::process::Child {
+    let letters: Vec<Letter> = (0..1_000)
+        .map(|number| Letter::fresh(&event(&format!("e-{number}"))))
+        .collect();
+    shop.bury(EVENTS_DEAD, &letters).await;
+    let replay = shop.binary(&["dlq", "replay", "--all", "--yes", "--rate", "50/s"]);
+    let begun = async {
+        while dead(shop).await == 1_000 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), begun)
+        .await
+        .unwrap();
+    replay
 }
 
 fn sent(shop: &Shop, unique_id: &str) -> Value {

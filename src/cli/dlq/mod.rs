@@ -10,10 +10,9 @@ mod select;
 mod show;
 mod stats;
 
-use super::{Global, confirm, enqueue, output};
+use super::{Global, confirm, enqueue, interrupt, output};
 use clap::Subcommand;
 use std::process::ExitCode;
-use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -48,29 +47,5 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
         Action::Edit(arguments) => edit::run(global, arguments).await,
         Action::Discard(arguments) => discard::run(global, arguments).await,
         Action::Export(arguments) => export::run(global, arguments).await,
-    }
-}
-
-/// Waits for what can be stopped, and stops it at Ctrl-C: it ends after the jobs at hand, and puts them on record.
-async fn or_interrupted<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> T {
-    let mut work = std::pin::pin!(work);
-    tokio::select! {
-        done = &mut work => done,
-        interrupted = tokio::signal::ctrl_c() => {
-            if interrupted.is_ok() {
-                stop.cancel();
-                output::complain("interrupted; the rest is left as it is");
-            }
-            work.await
-        }
-    }
-}
-
-/// An interrupted command did not do all of its work.
-fn exit_code(stop: &CancellationToken) -> ExitCode {
-    if stop.is_cancelled() {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
     }
 }

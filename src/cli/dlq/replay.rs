@@ -2,9 +2,9 @@
 
 use super::super::Global;
 use super::confirm::Confirmation;
+use super::interrupt::{exit_code, or_interrupted};
 use super::output::{self, Output};
 use super::select::Chosen;
-use super::{exit_code, or_interrupted};
 use crate::services::operations::{self, REPLAYS_MAX, Replay, ReplayReport};
 use std::num::NonZeroU32;
 use std::process::ExitCode;

@@ -16,6 +16,7 @@ use crate::queue::purge::{Purged, purge};
 use jiff::Timestamp;
 use klaviyo_jobs::{Envelope, Keys, Lane};
 use redis::RedisResult;
+use tokio_util::sync::CancellationToken;
 
 /// What was asked for.
 pub(super) enum Request {
@@ -54,7 +55,8 @@ impl World {
             Outside::Purge(queue, lane) => {
                 let (queue, lane, mut purged) = (*queue, *lane, Purged::default());
                 let purge = async move {
-                    answered(purge(&mut redis, &keys, QUEUES[queue], lane, &[], &mut purged).await)
+                    let (queue, never) = (QUEUES[queue], CancellationToken::new());
+                    answered(purge(&mut redis, &keys, queue, lane, &[], &never, &mut purged).await)
                 };
                 (Request::Purge(queue, lane), Box::pin(purge))
             }

@@ -1,16 +1,18 @@
 //! What operators do with whole queues: look, pause, resume, purge.
 
+use super::record::End;
 use super::{Operations, queues};
 use crate::queue::pause::{pause, paused, resume};
 pub use crate::queue::purge::Purged;
 use crate::queue::purge::purge;
-use crate::queue::{Overview, RedisResult, overview};
+use crate::queue::{Overview, RedisError, RedisResult, overview};
 use crate::services::FollowImport;
 use jiff::Timestamp;
 use klaviyo_jobs::Lane;
 use serde_json::json;
 use std::fmt;
 use std::str::FromStr;
+use tokio_util::sync::CancellationToken;
 
 /// The name of a queue there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,32 @@ pub struct QueueName(&'static str);
 #[error("there is no such queue; the queues are {known}")]
 pub struct UnknownQueue {
     known: String,
+}
+
+/// Why a queue was not purged, or not to the end.
+#[derive(Debug, thiserror::Error)]
+pub enum PurgeError {
+    /// Redis failed on the way; what was deleted is deleted.
+    #[error("stopped after {touched} jobs, perhaps a few more; run it again for the rest")]
+    Interrupted {
+        /// How many were deleted.
+        touched: u64,
+        /// Redis' own.
+        #[source]
+        source: RedisError,
+    },
+    /// Redis failed before anything was done.
+    #[error("failed to ask Redis")]
+    Redis(#[from] RedisError),
+    /// It is done, but on record is only that it began.
+    #[error("deleted {touched} jobs, but failed to put that on record")]
+    Unrecorded {
+        /// How many were deleted.
+        touched: u64,
+        /// Redis' own.
+        #[source]
+        source: RedisError,
+    },
 }
 
 impl QueueName {
@@ -89,22 +117,29 @@ impl Operations {
         Ok(resumed)
     }
 
-    /// Deletes what waits in a queue, or in one lane of it: never what is in flight, never dead letters, and never what
-    /// tells the fate of jobs that Klaviyo has accepted.
+    /// Deletes what waits in a queue, or in one lane of it, until `stop` is cancelled: never what is in flight, never dead
+    /// letters, and never what tells the fate of jobs that Klaviyo has accepted.
     ///
     /// # Errors
-    /// Redis' own.
-    pub async fn purge(&mut self, queue: QueueName, lane: Option<Lane>) -> RedisResult<Purged> {
+    /// [`PurgeError`].
+    pub async fn purge(
+        &mut self,
+        queue: QueueName,
+        lane: Option<Lane>,
+        stop: &CancellationToken,
+    ) -> Result<Purged, PurgeError> {
         let internal = [FollowImport::begin()];
         let name = queue.as_str();
+        let detail = json!({"lane": lane.map(Lane::as_str)});
+        let begun = self.begin("queue.purge", name, detail).await?;
         let mut purged = Purged::default();
         let redis = &mut self.redis;
-        let done = purge(redis, &self.keys, name, lane, &internal, &mut purged).await;
-        // Also what a purge did before Redis went away.
+        let done = purge(redis, &self.keys, name, lane, &internal, stop, &mut purged).await;
         let touched = purged.ready + purged.delayed;
-        let detail = json!({"lane": lane.map(Lane::as_str), "purged": purged});
-        self.record("queue.purge", name, touched, detail).await?;
-        done?;
+        let (end, result) = (End::of(&done, stop), Some(("purged", json!(purged))));
+        let recorded = self.end(begun, end, touched, result).await;
+        done.map_err(|source| PurgeError::Interrupted { touched, source })?;
+        recorded.map_err(|source| PurgeError::Unrecorded { touched, source })?;
         Ok(purged)
     }
 }

@@ -267,3 +267,19 @@ async fn a_purge_leaves_the_follow_ups_of_imports_that_were_accepted() {
     assert!(shop.klaviyo.stats().operations["get_bulk_import_profiles_job"].requests >= 1);
     daemon.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_that_fails_on_the_way_tells_and_records_what_it_deleted() {
+    let mut shop = Shop::open().await;
+    shop.add(EVENTS, &order("ready").to_string()).await;
+    enqueue(&shop, "later", &["--in", "1h"]).await;
+    // Delayed jobs come first; then the streams cannot be read.
+    let mut forbid = redis::cmd("ACL");
+    forbid.arg("SETUSER").arg("default").arg("-xrevrange");
+    forbid.query_async::<()>(&mut shop.redis).await.unwrap();
+    let purge = ["queue", "purge", "event-tracking", "--yes"];
+    let (code, _, complaint) = shop.command(&purge).await;
+    assert_eq!(code, Some(1));
+    assert!(complaint.contains("stopped after 1 job"), "{complaint}");
+    assert_eq!(recorded(&mut shop).await, [("queue.purge".to_owned(), 1)]);
+}

@@ -3,6 +3,7 @@
 use super::super::Operations;
 use super::error::DeadError;
 use super::select::DeadSelection;
+use super::walk::DeadWalk;
 use crate::queue::{EntryId, discard_dead};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -39,29 +40,20 @@ impl Operations {
         stop: &CancellationToken,
     ) -> Result<Discarded, DeadError> {
         let mut discarded = 0;
-        let ended = self.discard_pages(selection, stop, &mut discarded).await;
-        if discarded > 0 || ended.is_ok() {
-            let (target, detail) = selection.recorded();
-            self.recorded("dlq.discard", &target, discarded, detail)
-                .await?;
-        }
-        match ended {
-            Ok(()) => Ok(Discarded { discarded }),
-            Err(DeadError::Redis(source)) => Err(DeadError::Interrupted {
-                touched: discarded,
-                source,
-            }),
-            Err(error) => Err(error),
-        }
+        let walk = self.dead_walk(selection).await?;
+        let (target, detail) = selection.recorded();
+        let begun = self.begin("dlq.discard", &target, detail).await?;
+        let ended = self.discard_pages(walk, stop, &mut discarded).await;
+        self.ended(begun, ended, stop, discarded, None).await?;
+        Ok(Discarded { discarded })
     }
 
     async fn discard_pages(
         &mut self,
-        selection: &DeadSelection,
+        mut walk: DeadWalk,
         stop: &CancellationToken,
         discarded: &mut u64,
     ) -> Result<(), DeadError> {
-        let mut walk = self.dead_walk(selection).await?;
         while let Some(page) = walk.next_page().await? {
             if stop.is_cancelled() {
                 break;

@@ -1,9 +1,11 @@
 //! Why something was not done with dead letters.
 
+use super::super::record::{Begun, End};
 use super::super::{Operations, QueueName};
 use crate::queue::{EntryId, RedisError};
 use klaviyo_jobs::Invalid;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 /// Why something was not done with dead letters.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +21,8 @@ pub enum DeadError {
         /// The queues.
         queues: Vec<QueueName>,
     },
-    /// Redis failed on the way; what was done so far is done and on record.
+    /// Redis failed on the way; what was done so far is done. On record is that it began, and if Redis could be reached
+    /// again, how far it came.
     #[error("stopped after {touched} jobs, perhaps a few more; run it again for the rest")]
     Interrupted {
         /// How many were done.
@@ -67,6 +70,24 @@ impl Operations {
     ) -> Result<(), DeadError> {
         let recorded = self.record(action, target, touched, detail).await;
         recorded.map_err(|source| DeadError::Unrecorded { touched, source })
+    }
+
+    /// Completes the record of what was begun, and returns how it ended.
+    pub(super) async fn ended(
+        &mut self,
+        begun: Begun,
+        ended: Result<(), DeadError>,
+        stop: &CancellationToken,
+        touched: u64,
+        result: Option<(&str, Value)>,
+    ) -> Result<(), DeadError> {
+        let end = End::of(&ended, stop);
+        let recorded = self.end(begun, end, touched, result).await;
+        match ended {
+            Err(DeadError::Redis(source)) => Err(DeadError::Interrupted { touched, source }),
+            Err(error) => Err(error),
+            Ok(()) => recorded.map_err(|source| DeadError::Unrecorded { touched, source }),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use super::super::Operations;
 use super::super::remedies::INTERNAL_FROM_OUTSIDE;
 use super::error::DeadError;
 use super::select::DeadSelection;
+use super::walk::DeadWalk;
 use crate::queue::{DeadJob, MoveBack, Retries, replay_dead};
 use crate::services::FollowImport;
 use jiff::{SignedDuration, Timestamp};
@@ -107,34 +108,27 @@ impl Operations {
             dry_run: how.dry_run,
             ..ReplayReport::default()
         };
-        let ended = self.replay_pages(selection, how, stop, &mut report).await;
+        let walk = self.dead_walk(selection).await?;
         if how.dry_run {
-            return ended.map(|()| report);
+            self.replay_pages(walk, how, stop, &mut report).await?;
+            return Ok(report);
         }
-        if report.replayed > 0 || ended.is_ok() {
-            let (target, mut detail) = selection.recorded();
-            detail["report"] = json!(report);
-            self.recorded("dlq.replay", &target, report.replayed, detail)
-                .await?;
-        }
-        match ended {
-            Ok(()) => Ok(report),
-            Err(DeadError::Redis(source)) => Err(DeadError::Interrupted {
-                touched: report.replayed,
-                source,
-            }),
-            Err(error) => Err(error),
-        }
+        let (target, detail) = selection.recorded();
+        let begun = self.begin("dlq.replay", &target, detail).await?;
+        let ended = self.replay_pages(walk, how, stop, &mut report).await;
+        let result = Some(("report", json!(report)));
+        self.ended(begun, ended, stop, report.replayed, result)
+            .await?;
+        Ok(report)
     }
 
     async fn replay_pages(
         &mut self,
-        selection: &DeadSelection,
+        mut walk: DeadWalk,
         how: &Replay,
         stop: &CancellationToken,
         report: &mut ReplayReport,
     ) -> Result<(), DeadError> {
-        let mut walk = self.dead_walk(selection).await?;
         let begun = Instant::now();
         while let Some(page) = walk.next_page().await? {
             for ((queue, to), jobs) in self.sort(&page, how, report) {
