@@ -15,6 +15,7 @@ mod received;
 mod records;
 mod refused;
 mod rows;
+mod ways;
 
 pub use audit::{AccountAudit, Audit, Outage};
 pub use events::Events;
@@ -22,6 +23,7 @@ pub use follow_up::FollowImport;
 pub use outcome::{Failure, Outcome};
 pub use profiles::Profiles;
 pub use records::{OtherDatabase, Records, Retention};
+pub use ways::{no_way_left, ways_of};
 
 /// All services of one account.
 #[derive(Debug)]

@@ -8,7 +8,6 @@ mod verdict;
 pub use outlook::Gates;
 pub use run::Workers;
 
-use crate::klaviyo::Operation;
 use crate::queue::{Lot, Route};
 use crate::services::{FollowImport, Services};
 use jobs::Run;
@@ -27,8 +26,6 @@ type Handler = for<'a> fn(
 pub(crate) struct Registered {
     pub(crate) route: Route,
     pub(crate) lots_at_once: usize,
-    /// The operations any one of which lets a job of the kind leave.
-    pub(crate) operations: &'static [Operation],
     pub(crate) handler: Handler,
 }
 
@@ -62,7 +59,6 @@ fn job<J: Job + Run>() -> Registered {
     Registered {
         route,
         lots_at_once: J::LOTS_AT_ONCE,
-        operations: J::OPERATIONS,
         handler: run::<J>,
     }
 }
@@ -75,7 +71,6 @@ fn internal<J: Run>(kind: &'static str, queue: &'static str) -> Registered {
             internal: true,
         },
         lots_at_once: J::LOTS_AT_ONCE,
-        operations: J::OPERATIONS,
         handler: run::<J>,
     }
 }

@@ -171,21 +171,25 @@ impl Operations {
             Place::Ready(job) => {
                 let stream = self.keys.queue(queue, job.lane);
                 let ahead = ahead(&mut self.redis, &stream, job.id).await?;
+                let located = on_stream(JobState::Ready, queue, &job);
                 LocatedJob {
                     ahead: Some(ahead),
-                    next: outlook.of_ready(queue),
+                    next: outlook.of_ready(queue, located.kind.as_deref()),
                     payload: shown(&job.payload),
-                    ..on_stream(JobState::Ready, queue, &job)
+                    ..located
                 }
             }
-            Place::InFlight(job, holder) => LocatedJob {
-                next: outlook.of_held(),
-                payload: shown(&job.payload),
-                renewed_ms: Some(holder.renewed_ms),
-                times_taken: Some(holder.times_taken),
-                consumer: Some(holder.consumer),
-                ..on_stream(JobState::InFlight, queue, &job)
-            },
+            Place::InFlight(job, holder) => {
+                let located = on_stream(JobState::InFlight, queue, &job);
+                LocatedJob {
+                    next: outlook.of_held(located.kind.as_deref()),
+                    payload: shown(&job.payload),
+                    renewed_ms: Some(holder.renewed_ms),
+                    times_taken: Some(holder.times_taken),
+                    consumer: Some(holder.consumer),
+                    ..located
+                }
+            }
             Place::Delayed(job) => {
                 let due = Timestamp::from_millisecond(job.due_ms).ok();
                 LocatedJob {

@@ -1,11 +1,13 @@
 //! What happens next with a job and why, in words for people at night.
 
 use super::Operations;
-use crate::klaviyo::BudgetScale;
+use crate::klaviyo::{BudgetScale, Operation};
 use crate::queue::pause::paused;
 use crate::queue::place::reader_seen;
 use crate::queue::{BarrierState, OperationLimits, RedisResult, operation_limits};
+use crate::services::{no_way_left, ways_of};
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A queue with work that no daemon has touched for so long has none.
@@ -20,8 +22,17 @@ pub(super) struct Outlook {
     pub(super) paused: Option<Timestamp>,
     /// How long ago a daemon last touched one of its streams; absent when none ever did.
     pub(super) reader_seen: Option<Duration>,
-    /// What keeps calls of the account from leaving, in words.
-    pub(super) shut: Vec<String>,
+    /// What keeps calls of the account from leaving.
+    shut: Shut,
+}
+
+/// What keeps calls of an account from leaving, in words.
+#[derive(Clone, Debug, Default)]
+struct Shut {
+    /// Of all calls.
+    credentials: Option<&'static str>,
+    /// Of an operation, by its name.
+    operations: BTreeMap<&'static str, String>,
 }
 
 impl Operations {
@@ -30,7 +41,7 @@ impl Operations {
         let redis = &mut self.redis;
         let operations = operation_limits(redis, &self.keys, BudgetScale::Off, 0.0).await?;
         Ok(Outlook {
-            shut: shut(&operations),
+            shut: Shut::of(&operations),
             paused: paused(&mut self.redis, &self.keys).await?.remove(queue),
             reader_seen: reader_seen(&mut self.redis, &self.keys, queue).await?,
         })
@@ -39,12 +50,12 @@ impl Operations {
 
 impl Outlook {
     /// Of a job that waits to be read.
-    pub(super) fn of_ready(&self, queue: &str) -> String {
+    pub(super) fn of_ready(&self, queue: &str, kind: Option<&str>) -> String {
         if let Some(paused) = self.paused(queue) {
             return paused;
         }
-        if !self.shut.is_empty() {
-            return format!("it waits: {}", self.shut.join("; "));
+        if let Some(shut) = self.shut.of_kind(kind) {
+            return format!("it waits: {shut}");
         }
         match self.reader_seen {
             Some(seen) if seen < SILENT_AFTER => {
@@ -55,12 +66,11 @@ impl Outlook {
     }
 
     /// Of a job that a daemon holds.
-    pub(super) fn of_held(&self) -> String {
-        let shut = if self.shut.is_empty() {
-            "it is being delivered, or waits in the daemon for its turn".to_owned()
-        } else {
-            format!("it waits in the daemon: {}", self.shut.join("; "))
-        };
+    pub(super) fn of_held(&self, kind: Option<&str>) -> String {
+        let shut = self.shut.of_kind(kind).map_or_else(
+            || "it is being delivered, or waits in the daemon for its turn".to_owned(),
+            |shut| format!("it waits in the daemon: {shut}"),
+        );
         format!("{shut}; if its holder falls silent for a lease, another daemon takes it over")
     }
 
@@ -90,34 +100,49 @@ impl Outlook {
     }
 }
 
-/// What is shut, most general first.
-fn shut(operations: &[OperationLimits]) -> Vec<String> {
-    let is_shut = |state: BarrierState| state != BarrierState::Open;
-    if operations.iter().any(|it| is_shut(it.credentials)) {
-        return vec![
-            "Klaviyo refuses the account's key; it is probed, and all goes on once the key works"
-                .to_owned(),
-        ];
-    }
-    let mut shut = Vec::new();
-    for it in operations {
-        let name = it.operation;
-        if is_shut(it.gate) {
-            shut.push(format!(
-                "Klaviyo refuses the operation {name}, which is probed once a minute"
-            ));
-        } else if is_shut(it.breaker) {
-            shut.push(format!(
-                "the breaker of {name} has tripped, which is probed until Klaviyo answers"
-            ));
-        } else if it.closed_ms > 0 {
-            let seconds = it.closed_ms.div_ceil(1_000);
-            shut.push(format!(
-                "{name} is closed for another {seconds} s, as Klaviyo asked"
-            ));
+impl Shut {
+    fn of(operations: &[OperationLimits]) -> Self {
+        let is_shut = |state: BarrierState| state != BarrierState::Open;
+        let refused = operations.iter().any(|it| is_shut(it.credentials));
+        let mut shut = Self {
+            credentials: refused.then_some(
+                "Klaviyo refuses the account's key; it is probed, and all goes on once the key works",
+            ),
+            operations: BTreeMap::new(),
+        };
+        for it in operations {
+            let name = it.operation;
+            let why = if is_shut(it.gate) {
+                format!("Klaviyo refuses the operation {name}, which is probed once a minute")
+            } else if is_shut(it.breaker) {
+                format!("the breaker of {name} has tripped, which is probed until Klaviyo answers")
+            } else if it.closed_ms > 0 {
+                let seconds = it.closed_ms.div_ceil(1_000);
+                format!("{name} is closed for another {seconds} s, as Klaviyo asked")
+            } else {
+                continue;
+            };
+            shut.operations.insert(name, why);
         }
+        shut
     }
-    shut
+
+    /// What keeps the jobs of a kind, most general first; nothing while one of its ways is open.
+    fn of_kind(&self, kind: Option<&str>) -> Option<String> {
+        if let Some(credentials) = self.credentials {
+            return Some(credentials.to_owned());
+        }
+        let kind = kind?;
+        let why = |operation: Operation| self.operations.get(operation.name());
+        if !no_way_left(kind, |operation| why(operation).is_some()) {
+            return None;
+        }
+        let whys: Vec<&str> = ways_of(kind)
+            .iter()
+            .filter_map(|operation| why(*operation).map(String::as_str))
+            .collect();
+        Some(whys.join("; "))
+    }
 }
 
 fn no_reader(queue: &str, seen: Option<Duration>) -> String {
@@ -145,13 +170,30 @@ mod tests {
         let outlook = |paused, reader_seen| Outlook {
             paused,
             reader_seen,
-            shut: Vec::new(),
+            shut: Shut::default(),
         };
-        let ready = |outlook: Outlook| outlook.of_ready("lists");
+        let ready = |outlook: Outlook| outlook.of_ready("lists", None);
         assert!(ready(outlook(Some(NOW), None)).contains("paused by an operator"));
         assert!(ready(outlook(None, None)).contains("none has ever read it"));
         assert!(ready(outlook(None, seen(61_000))).contains("seen 61 s ago"));
         assert!(ready(outlook(None, seen(100))).contains("as soon as"));
+    }
+
+    #[test]
+    fn only_what_shuts_every_way_of_a_job_is_a_reason_for_it_to_wait() {
+        let mut outlook = Outlook::default();
+        let mut shut = |operation: Operation| {
+            let why = format!("{} is shut", operation.name());
+            outlook.shut.operations.insert(operation.name(), why);
+            outlook.of_held(Some("event.track"))
+        };
+        let told = shut(Operation::CreateOrUpdateProfile);
+        assert!(told.contains("being delivered"), "{told}");
+        let told = shut(Operation::CreateEvent);
+        assert!(told.contains("being delivered"), "{told}");
+        let told = shut(Operation::BulkCreateEvents);
+        assert!(told.contains("create_event is shut"), "{told}");
+        assert!(!told.contains("profile"), "{told}");
     }
 
     #[test]

@@ -53,6 +53,33 @@ async fn what_is_in_flight_or_dead_is_not_cancelled_and_the_command_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gate_that_does_not_concern_a_job_is_no_reason_for_it_to_wait() {
+    let mut shop = Shop::open().await;
+    shop.klaviyo.faults().push(Fault {
+        operation: Some("create_event".to_owned()),
+        times: 1_000,
+        kind: FaultKind::Status {
+            status: 403,
+            retry_after: None,
+        },
+    });
+    let _daemon = shop.binary(&["run", "--queues", "event-tracking"]);
+    shop.add(EVENTS, &order("o-1").to_string()).await;
+    until_async("the gate is shut", async || {
+        let (_, said, _) = shop.command(&["limits"]).await;
+        let limits: Vec<Value> = serde_json::from_str(&said).unwrap();
+        let it = limits.iter().find(|it| it["operation"] == "create_event");
+        it.unwrap()["gate"] != "open"
+    })
+    .await;
+    shop.add(PROFILES, &profile("c-1").to_string()).await;
+    let waiting = ids(&mut shop, PROFILES).await[0].clone();
+    let next = explain(&shop, &waiting).await["next"].clone();
+    let next = next.as_str().unwrap();
+    assert!(next.contains("none has ever read it"), "{next}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_is_explained_wherever_it_is() {
     let mut shop = Shop::open().await;
     shop.add_all(EVENTS, ["held", "first", "second"].into_iter().map(order))
