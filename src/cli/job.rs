@@ -2,7 +2,7 @@
 
 use super::confirm::Confirmation;
 use super::{Global, output};
-use crate::services::operations::{Explanation, JOBS_AHEAD_MAX, JobState, LocatedJob};
+use crate::services::operations::{CancelError, Explanation, JOBS_AHEAD_MAX, JobState, LocatedJob};
 use crate::store::Attempt;
 use clap::Subcommand;
 use output::Output;
@@ -18,7 +18,7 @@ pub(super) struct Arguments {
 enum Action {
     /// Print where a job is, what was tried, what happens next and why
     Explain {
-        /// The job's id, `<queue>/<stream id>` or a stream id
+        /// The job's id, a stream id, `<queue>/<stream id>` or `<queue>:<lane>/<stream id>`
         id: String,
         /// Show the job itself too, which may hold people's data
         #[arg(long)]
@@ -26,7 +26,7 @@ enum Action {
     },
     /// Take a waiting or delayed job off its queue
     Cancel {
-        /// The job's id, `<queue>/<stream id>` or a stream id
+        /// The job's id, a stream id, `<queue>/<stream id>` or `<queue>:<lane>/<stream id>`
         id: String,
         #[command(flatten)]
         confirmation: Confirmation,
@@ -53,12 +53,21 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
         }
         Action::Cancel { id, confirmation } => {
             let seen = operations.explain(&id, false).await?;
-            let waits = |it: &&LocatedJob| matches!(it.state, JobState::Ready | JobState::Delayed);
+            if !seen.ambiguous.is_empty() {
+                return Err(CancelError::Ambiguous(seen.ambiguous).into());
+            }
+            let waits = |it: &&LocatedJob| {
+                matches!(it.state, JobState::Ready | JobState::Delayed) && !it.is_follow_up
+            };
             let waiting = seen.found.iter().filter(waits).count();
             if waiting == 0 {
                 anyhow::bail!("nothing was cancelled: {}", why_not(&seen));
             }
-            let question = format!("cancel {waiting} waiting or delayed job(s) of this id");
+            let more = match seen.more {
+                0 => String::new(),
+                more => format!(", and those that wait among {more} more"),
+            };
+            let question = format!("cancel {waiting} waiting or delayed job(s) of this id{more}");
             if !confirmation.given(&question)? {
                 anyhow::bail!("nothing was cancelled");
             }
@@ -72,6 +81,9 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
                             "{} in flight by now: what is being delivered cannot be cancelled",
                             done.in_flight
                         ));
+                    }
+                    if done.more > 0 {
+                        output::line(&format!("and {} more; run it again for them", done.more));
                     }
                 }
             }
@@ -92,6 +104,10 @@ fn why_not(seen: &Explanation) -> String {
             None => not_found(seen),
         };
     };
+    if job.is_follow_up {
+        return "it is the follow-up of an import that Klaviyo has accepted: only through it is known what became of its jobs"
+            .to_owned();
+    }
     let entry = job.entry.as_deref().unwrap_or("-");
     match job.state {
         JobState::Dead => format!("it is dead already; `klaviyod dlq discard {entry}` deletes it"),
@@ -136,6 +152,9 @@ fn print(seen: &Explanation) {
         for (name, value) in facts(job) {
             fact(name, &value);
         }
+    }
+    if seen.more > 0 {
+        output::line(&format!("and {} more of this id", seen.more));
     }
     for attempt in &seen.attempts {
         fact("attempt", &told(attempt));
@@ -189,9 +208,12 @@ fn facts(job: &LocatedJob) -> Vec<(&'static str, String)> {
 
 fn state(job: &LocatedJob) -> String {
     match job.state {
-        JobState::Ready => match job.ahead.unwrap_or(0) {
-            JOBS_AHEAD_MAX => format!("ready, at least {JOBS_AHEAD_MAX} before it in its lane"),
-            ahead => format!("ready, {ahead} before it in its lane"),
+        JobState::Ready => match job.ahead {
+            None => "ready".to_owned(),
+            Some(JOBS_AHEAD_MAX) => {
+                format!("ready, at least {JOBS_AHEAD_MAX} before it in its lane")
+            }
+            Some(ahead) => format!("ready, {ahead} before it in its lane"),
         },
         JobState::InFlight => format!(
             "in flight: {} holds it, lease renewed {} ms ago, taken {} time(s)",

@@ -9,6 +9,7 @@ use super::connection::Connection;
 use super::entry::{EntryId, QueuedJob, entries_of_claim};
 use klaviyo_jobs::{Envelope, Keys, Lane};
 use redis::{RedisResult, Script, Value};
+use std::collections::VecDeque;
 use std::sync::LazyLock;
 
 /// Entries of one stream or set that are looked at.
@@ -24,8 +25,10 @@ static FIND_DELAYED: LazyLock<Script> =
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     text: String,
-    /// The queue, where the text is `<queue>/<stream id>`.
+    /// The queue, where the text is `<queue>/<stream id>` or `<queue>:<lane>/<stream id>`.
     queue: Option<String>,
+    /// The lane, where it is named too.
+    lane: Option<Lane>,
     /// The stream id, where the text holds one.
     sid: Option<EntryId>,
 }
@@ -48,7 +51,10 @@ pub(crate) struct DelayedJob {
 /// What was found in one place, and how much of the place was looked at.
 #[derive(Debug)]
 pub(crate) struct Found<T> {
+    /// Those that leave first come first.
     pub(crate) jobs: Vec<T>,
+    /// How many more there are.
+    pub(crate) more: usize,
     /// Entries looked at.
     pub(crate) searched: usize,
     /// Whether there were more.
@@ -56,18 +62,33 @@ pub(crate) struct Found<T> {
 }
 
 impl Wanted {
-    /// Understands what a person wrote: an id, `<queue>/<stream id>` or a stream id.
+    /// Understands what a person wrote: an id, a stream id, or one with its queue and perhaps its lane before it.
     pub(crate) fn new(text: &str) -> Self {
         let (queue, place) = match text.rsplit_once('/') {
             Some((queue, place)) => (Some(queue), place),
             None => (None, text),
         };
+        let with_lane = queue.and_then(|queue| queue.rsplit_once(':'));
+        let with_lane = with_lane.and_then(|(queue, lane)| Some((queue, Lane::parse(lane)?)));
         let sid = EntryId::parse(place);
+        let queue = with_lane.map(|(queue, _)| queue).or(queue);
         Self {
             text: text.to_owned(),
             queue: queue.filter(|_| sid.is_some()).map(str::to_owned),
+            lane: with_lane.map(|(_, lane)| lane),
             sid,
         }
+    }
+
+    /// The id of a job without one of its own at the named place, which does not tell its lane.
+    pub(crate) fn default_id(&self) -> Option<String> {
+        Some(format!("{}/{}", self.queue.as_deref()?, self.sid?))
+    }
+
+    /// Whether the text is the job's own id, and not only its place.
+    pub(crate) fn is_own_id(&self, payload: &[u8]) -> bool {
+        let envelope = Envelope::parse(payload);
+        envelope.is_ok_and(|it| it.id.as_deref() == Some(self.text.as_str()))
     }
 
     /// The longest part that JSON can write in one way only, without quotes, slashes and letters beyond ASCII.
@@ -83,12 +104,10 @@ impl Wanted {
     }
 
     /// Whether a job of the queue is the one.
-    fn is(&self, queue: &str, ids: &[EntryId], payload: &[u8]) -> bool {
-        if self.sid_in(queue).is_some_and(|sid| ids.contains(&sid)) {
-            return true;
-        }
-        let envelope = Envelope::parse(payload);
-        envelope.is_ok_and(|it| it.id.as_deref() == Some(self.text.as_str()))
+    fn is(&self, queue: &str, lane: Lane, ids: &[EntryId], payload: &[u8]) -> bool {
+        let is_here = self.lane.is_none_or(|named| named == lane);
+        let sid = self.sid_in(queue).filter(|_| is_here);
+        sid.is_some_and(|sid| ids.contains(&sid)) || self.is_own_id(payload)
     }
 }
 
@@ -120,18 +139,22 @@ impl DelayedJob {
     }
 }
 
-/// Looks through the newest entries of a stream of the queue: of a lane, or its dead letters.
+/// Looks through the newest entries of a stream of the queue: of a lane, or its dead letters. At most `copies_max` are
+/// kept, the oldest.
 pub(crate) async fn find_on_stream(
     redis: &mut Connection,
     stream: &str,
     queue: &str,
     lane: Lane,
     wanted: &Wanted,
+    copies_max: usize,
 ) -> RedisResult<Found<QueuedJob>> {
     let sid = wanted.sid_in(queue).map(|sid| sid.to_string());
     let sid = sid.unwrap_or_default();
+    let mut kept = VecDeque::new();
     let mut found = Found {
         jobs: Vec::new(),
+        more: 0,
         searched: 0,
         has_more: false,
     };
@@ -146,9 +169,13 @@ pub(crate) async fn find_on_stream(
         let (seen, last, entries): (usize, String, Value) = call.invoke_async(redis).await?;
         let entries = entries_of_claim(entries, 0, lane).into_iter();
         let jobs = entries.map(|entry| entry.job);
-        found
-            .jobs
-            .extend(jobs.filter(|job| wanted.is(queue, &[job.id, job.sid], &job.payload)));
+        for job in jobs.filter(|job| wanted.is(queue, lane, &[job.id, job.sid], &job.payload)) {
+            kept.push_back(job);
+            if kept.len() > copies_max {
+                kept.pop_front();
+                found.more += 1;
+            }
+        }
         found.searched += seen;
         if last.is_empty() {
             break;
@@ -160,7 +187,7 @@ pub(crate) async fn find_on_stream(
         to = format!("({last}");
     }
     // Only the newest were looked at; a stream id is found wherever it is.
-    if found.has_more && !sid.is_empty() && found.jobs.iter().all(|job| job.id.to_string() != sid) {
+    if found.has_more && !sid.is_empty() && kept.iter().all(|job| job.id.to_string() != sid) {
         let mut range = redis::cmd("XRANGE");
         let entries: Value = range
             .arg(stream)
@@ -169,21 +196,25 @@ pub(crate) async fn find_on_stream(
             .query_async(redis)
             .await?;
         let entries = entries_of_claim(entries, 0, lane).into_iter();
-        found.jobs.extend(entries.map(|entry| entry.job));
+        let jobs = entries.map(|entry| entry.job);
+        kept.extend(jobs.filter(|job| wanted.is(queue, lane, &[job.id], &job.payload)));
     }
+    found.jobs = kept.into_iter().rev().collect();
     Ok(found)
 }
 
-/// Looks through the delayed jobs of a queue, those first that are due first.
+/// Looks through the delayed jobs of a queue, those first that are due first. At most `copies_max` are kept.
 pub(crate) async fn find_delayed(
     redis: &mut Connection,
     keys: &Keys,
     queue: &str,
     wanted: &Wanted,
+    copies_max: usize,
 ) -> RedisResult<Found<DelayedJob>> {
     let sid = wanted.sid_in(queue).map(|sid| sid.to_string());
     let mut found = Found {
         jobs: Vec::new(),
+        more: 0,
         searched: 0,
         has_more: false,
     };
@@ -203,10 +234,14 @@ pub(crate) async fn find_delayed(
         let jobs = members
             .into_iter()
             .map(|(member, due)| DelayedJob::parse(member, due as i64));
-        found.jobs.extend(jobs.filter(|job| {
-            let ids: Vec<EntryId> = job.sid.into_iter().collect();
-            wanted.is(queue, &ids, job.payload())
-        }));
+        let is = |job: &DelayedJob| wanted.is(queue, job.lane, job.sid.as_slice(), job.payload());
+        for job in jobs.filter(is) {
+            if found.jobs.len() < copies_max {
+                found.jobs.push(job);
+            } else {
+                found.more += 1;
+            }
+        }
         found.searched += seen;
         if at_end {
             break;
@@ -235,16 +270,19 @@ mod tests {
     fn a_stream_id_counts_in_the_queue_that_is_named_with_it() {
         let id = EntryId { ms: 17, seq: 0 };
         let payload = br#"{"kind": "k", "data": {}}"#;
-        assert!(Wanted::new("17-0").is("lists", &[id], payload));
-        assert!(Wanted::new("lists/17-0").is("lists", &[id], payload));
-        assert!(!Wanted::new("consent/17-0").is("lists", &[id], payload));
-        assert!(!Wanted::new("17").is("lists", &[id], payload));
+        let is = |text: &str, lane| Wanted::new(text).is("lists", lane, &[id], payload);
+        assert!(is("17-0", Lane::Live));
+        assert!(is("lists/17-0", Lane::Backfill));
+        assert!(is("lists:live/17-0", Lane::Live));
+        assert!(!is("lists:live/17-0", Lane::Backfill));
+        assert!(!is("consent/17-0", Lane::Live));
+        assert!(!is("17", Lane::Live));
     }
 
     #[test]
     fn an_id_is_the_job_s_own_and_no_text_within_its_payload() {
         let wanted = Wanted::new("o/1");
-        let is = |json: &str| wanted.is("lists", &[], json.as_bytes());
+        let is = |json: &str| wanted.is("lists", Lane::Live, &[], json.as_bytes());
         assert!(is(r#"{"kind": "k", "id": "o\/1", "data": {}}"#));
         assert!(!is(
             r#"{"kind": "k", "id": "o/12", "data": {"order": "o/1"}}"#

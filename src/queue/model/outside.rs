@@ -204,14 +204,17 @@ async fn cancel(mut redis: Connection, keys: Keys, queue: usize, text: String) -
     let (redis, queue, wanted) = (&mut redis, QUEUES[queue], Wanted::new(&text));
     for lane in Lane::ALL {
         let stream = keys.queue(queue, lane);
-        for job in find_on_stream(redis, &stream, queue, lane, &wanted)
+        for job in find_on_stream(redis, &stream, queue, lane, &wanted, usize::MAX)
             .await?
             .jobs
         {
             cancel_ready(redis, &keys, &stream, &job).await?;
         }
     }
-    for job in find_delayed(redis, &keys, queue, &wanted).await?.jobs {
+    for job in find_delayed(redis, &keys, queue, &wanted, usize::MAX)
+        .await?
+        .jobs
+    {
         cancel_delayed(redis, &keys, queue, &job).await?;
     }
     Ok(())

@@ -1,17 +1,25 @@
 //! What operators do with one job: see where it is and what happens next, and cancel it.
 
+use super::next::Outlook;
 use super::remedies::remedy;
 use super::search::{Copy, Place, Search, Searched};
 use super::{Operations, queues};
 use crate::queue::cancel::{cancel_delayed, cancel_ready};
+use crate::queue::find::Wanted;
 use crate::queue::place::ahead;
-use crate::queue::{EntryId, QueuedJob, RedisResult, dead_job};
+use crate::queue::{EntryId, QueuedJob, RedisError, RedisResult, dead_job};
 use crate::store::Attempt;
 use jiff::Timestamp;
 use klaviyo_jobs::Envelope;
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
+/// Copies of one job that are explained; of more only the number is told.
+const EXPLAINED_MAX: usize = 20;
+/// Copies of one job that are cancelled at once.
+const CANCELLED_MAX: usize = 1_000;
 /// How the audit names an attempt that ended well.
 const DELIVERED: &str = "delivered";
 
@@ -48,7 +56,7 @@ pub struct LocatedJob {
     pub enqueued_at: Option<Timestamp>,
     /// Attempts made.
     pub attempts: u32,
-    /// How many are read before it, at most 100,000.
+    /// How many are read before it, at most 100,000; told of the first that waits only.
     pub ahead: Option<usize>,
     /// Who holds it.
     pub consumer: Option<String>,
@@ -69,6 +77,9 @@ pub struct LocatedJob {
     /// The job itself, where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload: Option<Value>,
+    /// Whether it is the follow-up of an accepted import, which is never cancelled.
+    #[serde(skip)]
+    pub is_follow_up: bool,
 }
 
 /// What is known about a job.
@@ -78,8 +89,13 @@ pub struct Explanation {
     pub account: String,
     /// What was looked for.
     pub id: String,
-    /// Every copy.
+    /// The copies, at most 20, those first that leave first.
     pub found: Vec<LocatedJob>,
+    /// How many more there are.
+    pub more: usize,
+    /// What names each of the jobs, if a stream id found several; else nothing.
+    #[serde(skip)]
+    pub ambiguous: Vec<String>,
     /// Every attempt that the audit knows, oldest first.
     pub attempts: Vec<Attempt>,
     /// When Klaviyo accepted it, according to the audit.
@@ -97,6 +113,19 @@ pub struct Cancelled {
     pub cancelled: u64,
     /// Jobs that a daemon has taken meanwhile.
     pub in_flight: u64,
+    /// Copies that were too many for one time.
+    pub more: usize,
+}
+
+/// Why nothing was cancelled.
+#[derive(Debug, thiserror::Error)]
+pub enum CancelError {
+    /// A stream id is unique within its stream only.
+    #[error("several jobs have this stream id, so nothing was cancelled; name one of {}", .0.join(", "))]
+    Ambiguous(Vec<String>),
+    /// Redis' own.
+    #[error("failed to ask Redis")]
+    Redis(#[from] RedisError),
 }
 
 impl Operations {
@@ -105,12 +134,31 @@ impl Operations {
     /// # Errors
     /// Redis' own.
     pub async fn explain(&mut self, id: &str, with_payload: bool) -> RedisResult<Explanation> {
-        let search = self.search(id).await?;
+        let search = self.search(id, EXPLAINED_MAX).await?;
         let mut not_searched = search.not_searched();
-        let Search { copies, searched } = search;
+        let ambiguous = search.ambiguous();
+        let Search {
+            copies,
+            more,
+            searched,
+        } = search;
+        let mut outlooks = BTreeMap::new();
         let mut found = Vec::new();
         for copy in copies {
-            found.push(self.locate(copy, with_payload).await?);
+            let outlook = match outlooks.entry(copy.queue) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => unknown.insert(self.outlook(copy.queue).await?),
+            };
+            let is_ready = |it: &LocatedJob| it.state == JobState::Ready;
+            let ahead = match &copy.place {
+                Place::Ready(job) if !found.iter().any(is_ready) => {
+                    let stream = self.keys.queue(copy.queue, job.lane);
+                    Some(ahead(&mut self.redis, &stream, job.id).await?)
+                }
+                _ => None,
+            };
+            let located = self.locate(copy, outlook, with_payload).await?;
+            found.push(LocatedJob { ahead, ..located });
         }
         let audited = self.audited(&ids_of(id, &found)).await;
         not_searched.extend(audited.not_searched);
@@ -121,19 +169,27 @@ impl Operations {
             account: self.keys.account().to_owned(),
             id: id.to_owned(),
             found,
+            more,
+            ambiguous,
             searched,
             not_searched,
         })
     }
 
-    /// Takes every waiting or delayed job of this id off the queue; what a daemon holds stays.
+    /// Takes the waiting and delayed jobs of this id off the queue, at most 1,000 at once. What a daemon holds stays, and
+    /// so do the follow-ups of accepted imports.
     ///
     /// # Errors
-    /// Redis' own.
-    pub async fn cancel(&mut self, id: &str) -> RedisResult<Cancelled> {
-        let search = self.search(id).await?;
+    /// [`CancelError`].
+    pub async fn cancel(&mut self, id: &str) -> Result<Cancelled, CancelError> {
+        let search = self.search(id, CANCELLED_MAX).await?;
+        let ambiguous = search.ambiguous();
+        if !ambiguous.is_empty() {
+            return Err(CancelError::Ambiguous(ambiguous));
+        }
         let (mut cancelled, mut in_flight) = (0, 0);
-        for Copy { queue, place } in search.copies {
+        let may_go = search.copies.into_iter().filter(|it| !it.is_follow_up());
+        for Copy { queue, place, .. } in may_go {
             let (done, target) = match place {
                 Place::Ready(job) => {
                     let stream = self.keys.queue(queue, job.lane);
@@ -157,23 +213,23 @@ impl Operations {
         Ok(Cancelled {
             cancelled,
             in_flight,
+            more: search.more,
         })
     }
 
     async fn locate(
         &mut self,
-        Copy { queue, place }: Copy,
+        copy: Copy,
+        outlook: &Outlook,
         with_payload: bool,
     ) -> RedisResult<LocatedJob> {
-        let outlook = self.outlook(queue).await?;
         let shown = |payload: &[u8]| with_payload.then(|| shown(payload));
-        Ok(match place {
+        let is_follow_up = copy.is_follow_up();
+        let Copy { queue, place, .. } = copy;
+        let located = match place {
             Place::Ready(job) => {
-                let stream = self.keys.queue(queue, job.lane);
-                let ahead = ahead(&mut self.redis, &stream, job.id).await?;
                 let located = on_stream(JobState::Ready, queue, &job);
                 LocatedJob {
-                    ahead: Some(ahead),
                     next: outlook.of_ready(queue, located.kind.as_deref()),
                     payload: shown(&job.payload),
                     ..located
@@ -223,6 +279,10 @@ impl Operations {
                     ..on_stream(JobState::Dead, queue, &job)
                 }
             }
+        };
+        Ok(LocatedJob {
+            is_follow_up,
+            ..located
         })
     }
 }
@@ -231,6 +291,7 @@ impl Operations {
 fn ids_of(id: &str, found: &[LocatedJob]) -> Vec<String> {
     let mut ids = vec![id.to_owned()];
     ids.extend(found.iter().filter_map(|job| job.id.clone()));
+    ids.extend(Wanted::new(id).default_id());
     if EntryId::parse(id).is_some() {
         ids.extend(queues().map(|queue| format!("{queue}/{id}")));
     }
@@ -284,6 +345,7 @@ fn located(
         died_at: None,
         next: String::new(),
         payload: None,
+        is_follow_up: false,
     }
 }
 

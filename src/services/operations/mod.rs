@@ -15,7 +15,7 @@ pub use dead::{
     DeadEdit, DeadError, DeadFilter, DeadGroup, DeadSelection, DeadWalk, Discarded, Flows,
     REPLAYS_MAX, Replay, ReplayReport,
 };
-pub use jobs::{Cancelled, Explanation, JobState, LocatedJob};
+pub use jobs::{CancelError, Cancelled, Explanation, JobState, LocatedJob};
 pub use limits::{BarrierState, OperationLimits};
 pub use queues::{PurgeError, Purged, QueueName, UnknownQueue};
 pub use search::Searched;

@@ -16,7 +16,7 @@ async fn a_waiting_job_is_cancelled_by_its_id_and_its_id_is_free_again() {
         let (code, said, complaint) = shop.command(&["job", "cancel", id, "--yes"]).await;
         assert_eq!(code, Some(0), "{complaint}");
         let done: Value = serde_json::from_str(&said).unwrap();
-        assert_eq!(done, json!({"cancelled": 1, "in_flight": 0}));
+        assert_eq!(done, json!({"cancelled": 1, "in_flight": 0, "more": 0}));
         let (code, _, complaint) = shop.command(&["job", "cancel", id, "--yes"]).await;
         assert_eq!(code, Some(1));
         assert!(complaint.contains("no job has this id"), "{complaint}");
@@ -50,6 +50,79 @@ async fn what_is_in_flight_or_dead_is_not_cancelled_and_the_command_says_so() {
         (&queue["in_flight"], &queue["dead"]),
         (&json!(1), &json!(1))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_id_that_several_lanes_or_queues_have_cancels_nothing_until_one_is_named() {
+    const ENTRY: &str = "1700000000000-0";
+    let mut shop = Shop::open().await;
+    let backfill = format!("{EVENTS}:backfill");
+    for (stream, job) in [
+        (EVENTS, order_without_id()),
+        (&backfill, order_without_id()),
+        (PROFILES, profile("c-1")),
+    ] {
+        let mut add = redis::cmd("XADD");
+        add.arg(stream).arg(ENTRY).arg("job").arg(job.to_string());
+        add.query_async::<()>(&mut shop.redis).await.unwrap();
+    }
+    let all = "event-tracking:backfill/1700000000000-0";
+    for ambiguous in [ENTRY, "event-tracking/1700000000000-0"] {
+        let (code, said, complaint) = shop.command(&["job", "cancel", ambiguous, "--yes"]).await;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(complaint.contains(all), "{complaint}");
+    }
+    for (named, left) in [(all, 1), ("event-tracking/1700000000000-0", 0)] {
+        let (code, said, complaint) = shop.command(&["job", "cancel", named, "--yes"]).await;
+        assert_eq!(code, Some(0), "{complaint}");
+        assert!(said.contains(r#""cancelled":1"#), "{said}");
+        assert_eq!(queue(&shop, "event-tracking").await["ready"], left);
+        assert_eq!(queue(&shop, "event-tracking").await["backfill"], 0);
+    }
+    assert_eq!(queue(&shop, "profile-sync").await["ready"], 1);
+    let (code, _, complaint) = shop.command(&["job", "cancel", ENTRY, "--yes"]).await;
+    assert_eq!(code, Some(0), "{complaint}");
+    assert_eq!(queue(&shop, "profile-sync").await["ready"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_follow_up_of_an_accepted_import_is_never_cancelled() {
+    let mut shop = Shop::open().await;
+    let follow_up = r#"{"kind":"profile.import.follow","data":{}}"#;
+    let entry = shop.add(PROFILES, follow_up).await;
+    let (code, _, complaint) = shop.command(&["job", "cancel", &entry, "--yes"]).await;
+    assert_eq!(code, Some(1));
+    assert!(complaint.contains("follow-up"), "{complaint}");
+    assert_eq!(queue(&shop, "profile-sync").await["ready"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_copies_of_one_id_some_are_explained_the_rest_counted_and_all_cancelled() {
+    let mut shop = Shop::open().await;
+    let jobs = (0..30).map(|number| {
+        let mut job = profile(&format!("c-{number}"));
+        job["id"] = json!("p-1");
+        job
+    });
+    shop.add_all(PROFILES, jobs).await;
+    let oldest = ids(&mut shop, PROFILES).await[0].clone();
+    let (_, said, _) = shop.command(&["job", "explain", "p-1"]).await;
+    let explanation: Value = serde_json::from_str(&said).unwrap();
+    let found = explanation["found"].as_array().unwrap();
+    assert_eq!((found.len(), &explanation["more"]), (20, &json!(10)));
+    // The next to leave comes first, and only of it is it told how many are before it.
+    assert_eq!(
+        (&found[0]["entry"], &found[0]["ahead"]),
+        (&json!(oldest), &json!(0))
+    );
+    assert_eq!(found[1]["ahead"], Value::Null);
+    let table = ["job", "explain", "p-1", "--output", "table"];
+    let (_, said, _) = shop.command(&table).await;
+    assert!(said.contains("and 10 more"), "{said}");
+    let (code, said, complaint) = shop.command(&["job", "cancel", "p-1", "--yes"]).await;
+    assert_eq!(code, Some(0), "{complaint}");
+    assert!(said.contains(r#""cancelled":30"#), "{said}");
+    assert_eq!(ids(&mut shop, PROFILES).await.len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
