@@ -114,8 +114,8 @@ where
         Box::pin(async move {
             match handler.await.map_err(Into::into) {
                 Ok(verdicts) => lot.decide(verdicts),
-                // No job is lost: without verdicts the lot is retried when `lot` is dropped here.
-                Err(error) => tracing::error!(error, "a handler failed; its lot is retried"),
+                // No job is lost: without verdicts the jobs run again when `lot` is dropped here.
+                Err(error) => tracing::error!(error, "a handler failed; its jobs run again"),
             }
             Ok(())
         })

@@ -47,6 +47,9 @@ async fn a_panic_in_a_task_of_the_engine_breaks_it() {
     let (engine, redis, _server) = start(Some(Arc::new(Panics))).await;
     add(&redis, "nonsense is settled at once").await;
     timeout(PATIENCE, engine.broken()).await.unwrap();
+    // Whoever still runs may settle, and is not torn down with it.
+    let job = QueuedJob::for_test(0, EntryId { ms: 1, seq: 0 }, 0);
+    engine.settle(vec![(job, Verdict::Delivered)]);
 }
 
 #[tokio::test]
