@@ -1,5 +1,7 @@
 use super::*;
 use crate::harness::{PROFILES, until};
+use klaviyod::services::operations::Operations;
+use tokio_util::sync::CancellationToken;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_queue_is_shown_as_paused_until_it_is_resumed() {
@@ -282,4 +284,21 @@ async fn a_purge_that_fails_on_the_way_tells_and_records_what_it_deleted() {
     assert_eq!(code, Some(1));
     assert!(complaint.contains("stopped after 1 job"), "{complaint}");
     assert_eq!(recorded(&mut shop).await, [("queue.purge".to_owned(), 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_that_is_stopped_leaves_the_rest_and_its_record_says_so() {
+    let mut shop = Shop::open().await;
+    shop.add(EVENTS, &order("ready").to_string()).await;
+    enqueue(&shop, "later", &["--in", "1h"]).await;
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let keys = Keys::default();
+    let mut operations = Operations::new(shop.redis.clone(), keys.clone());
+    let queue = "event-tracking".parse().unwrap();
+    let purged = operations.purge(queue, None, &stop).await.unwrap();
+    assert_eq!((purged.ready, purged.delayed), (0, 0));
+    assert_eq!(ids(&mut shop, EVENTS).await.len(), 1);
+    let recorded = recorded_actions(&mut shop.redis, &keys, 10).await.unwrap();
+    assert_eq!(recorded[0].1.detail["state"], "stopped");
 }
