@@ -141,15 +141,16 @@ pub(crate) async fn settle_all(
     let mut rates = Rates::default();
     while let Some(settlement) = inbox.recv().await {
         let not_ours = settle_surely(&engine, &mut redis, &settlement).await;
-        engine.release(&settlement);
         // Whoever took the others over tells what became of them.
-        let ours: Settlement = settlement
+        let (lapsed, ours): (Settlement, Settlement) = settlement
             .into_iter()
-            .filter(|(job, _)| !not_ours.contains(&(job.stream, job.id)))
-            .collect();
+            .partition(|(job, _)| not_ours.contains(&(job.stream, job.id)));
         let fates = fates(&engine, &ours);
         engine.tell_settled(&ours, &fates);
         engine.tell_attempted(&ours, &fates);
+        // Who waits for the end has told all by then.
+        engine.release(&lapsed);
+        engine.release(&ours);
         rates.count(&engine, &mut redis, &ours, &fates).await;
     }
 }
