@@ -14,17 +14,13 @@ use tokio::time::Instant;
 use super::budget::{Budget, BudgetScale, BudgetStatus, Permit, Wait};
 use super::gate::LOCKED;
 use super::operation::Operation;
-use super::rate_limit::RateLimitHeaders;
+use super::rate_limit::{RETRY_AFTER_MAX, RateLimitHeaders};
 use super::slot::{Slot, Waiter};
-
-/// The longest time for which one `Retry-After` closes an operation, unless set otherwise.
-const CLOSED_MAX: Duration = Duration::from_mins(15);
 
 /// A [`Budget`] for a process that is alone.
 #[derive(Debug)]
 pub struct LocalBudget {
     slots: [Arc<Slot>; Operation::ALL.len()],
-    closed_max: Duration,
     reserve: f64,
 }
 
@@ -39,18 +35,7 @@ impl LocalBudget {
         let reserve = reserve.clamp(0.0, 1.0);
         let slots =
             Operation::ALL.map(|operation| Arc::new(Slot::new(scale.limits(operation), reserve)));
-        Self {
-            slots,
-            closed_max: CLOSED_MAX,
-            reserve,
-        }
-    }
-
-    /// Sets the longest time for which one `Retry-After` closes an operation.
-    #[must_use]
-    pub fn with_closed_max(mut self, closed_max: Duration) -> Self {
-        self.closed_max = closed_max;
-        self
+        Self { slots, reserve }
     }
 
     fn slot(&self, operation: Operation) -> &Arc<Slot> {
@@ -89,7 +74,7 @@ impl Budget for LocalBudget {
     }
 
     fn close(&self, operation: Operation, for_: Duration) {
-        let until = Instant::now() + for_.min(self.closed_max);
+        let until = Instant::now() + for_.min(RETRY_AFTER_MAX);
         self.slot(operation)
             .state
             .lock()

@@ -74,7 +74,7 @@ pub use local_budget::LocalBudget;
 pub use observe::Observer;
 pub use operation::{Group, Limits, Operation};
 pub use profiles::{BulkProfiles, ProfileDocument, bulk_profiles_document, profile_document};
-pub use rate_limit::RateLimitHeaders;
+pub use rate_limit::{RETRY_AFTER_MAX, RateLimitHeaders};
 pub use settings::{REVISION, Settings, SetupError};
 pub use shape::Shape;
 pub use transport::{HttpTransport, Request, Response, Transport, TransportError};

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
-/// No wait that Klaviyo asks for is believed beyond this.
-const RETRY_AFTER_MAX: Duration = Duration::from_mins(15);
+/// No wait that Klaviyo asks for is believed beyond this, and nothing is closed for longer by one.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_mins(15);
 
 /// The `RateLimit-*` headers of one answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! Daemons ask, wait, come back with tickets and give back what they did not use, each with delays of its own. Whatever
 //! they do, no window of Klaviyo's may ever hold more than is allowed, wherever it begins.
 
-use klaviyod::klaviyo::{Limits, Operation, Shape};
+use klaviyod::klaviyo::{Limits, Operation, RETRY_AFTER_MAX, Shape};
 use klaviyod::private_redis::PrivateRedis;
 use klaviyod::queue::{Connection, Redis};
 use rand::rngs::StdRng;
@@ -61,6 +61,7 @@ impl Fleet {
             .arg(self.daily)
             .arg(0)
             .arg("retry_after")
+            .arg(u64::try_from(RETRY_AFTER_MAX.as_micros()).unwrap())
             .arg(wanted);
         let (calls, due) = ticket.unwrap_or_default();
         call.arg(calls).arg(due);

@@ -1,6 +1,6 @@
 //! The budget that a fleet shares, over a real Redis: two or three members with connections of their own.
 
-use crate::harness::until;
+use crate::harness::{until, until_async};
 use klaviyo_jobs::Keys;
 use klaviyod::klaviyo::memory::{Answer, Memory};
 use klaviyod::klaviyo::{
@@ -291,6 +291,39 @@ async fn limits_that_klaviyo_names_to_one_hold_for_all() {
     // A daemon that starts later knows it before its first call.
     let later = account.member(BudgetScale::Real).await;
     assert_eq!(later.budget.status(M).limits.unwrap().steady, 60);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_closed_by_a_clock_that_was_set_back_is_open_and_can_be_closed_again() {
+    let account = Account::open().await;
+    let mut redis = account.connection().await;
+    let time = redis::cmd("TIME");
+    let (seconds, _): (u64, u64) = time.query_async(&mut redis).await.unwrap();
+    let mut ahead = redis::cmd("HSET");
+    ahead
+        .arg(format!("klaviyod:{{default}}:budget:{}", M.name()))
+        .arg("closed")
+        .arg((seconds + 3 * 3600) * 1_000_000)
+        .arg("why")
+        .arg("retry_after");
+    ahead.query_async::<()>(&mut redis).await.unwrap();
+    let closed_ms = async |redis: &mut Connection| {
+        let rows = operation_limits(redis, &Keys::default(), BudgetScale::Real, 0.0).await;
+        let mut rows = rows.unwrap().into_iter();
+        let row = rows.find(|it| it.operation == M.name());
+        row.unwrap().closed_ms
+    };
+    assert_eq!(closed_ms(&mut redis).await, 0);
+    // It looks at everything when it joins.
+    let one = account.member(BudgetScale::Real).await;
+    assert_eq!(one.client.closed(M), None);
+    let end = Instant::now() + Duration::from_secs(10);
+    let _kept = one.budget.take(M, end).await.unwrap();
+    one.budget.close(M, Duration::from_mins(1));
+    until_async("the fleet knows", async || {
+        (1..=60_000).contains(&closed_ms(&mut redis.clone()).await)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

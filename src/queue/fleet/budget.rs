@@ -7,7 +7,8 @@
 use super::desk::{Desk, Step};
 use super::keeper::{Line, Word};
 use crate::klaviyo::{
-    Budget, BudgetScale, BudgetStatus, LocalBudget, Operation, Permit, RateLimitHeaders, Wait,
+    Budget, BudgetScale, BudgetStatus, LocalBudget, Operation, Permit, RETRY_AFTER_MAX,
+    RateLimitHeaders, Wait,
 };
 use crate::queue::connection::Connection;
 use futures::future::BoxFuture;
@@ -16,8 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-/// The longest time for which one `Retry-After` closes an operation.
-const CLOSED_MAX: Duration = Duration::from_mins(15);
 /// What each process uses while Redis is away.
 const SHARE_ALONE: f64 = 0.25;
 /// Redis that takes longer counts as away.
@@ -83,7 +82,7 @@ impl Budget for FleetBudget {
     }
 
     fn close(&self, operation: Operation, for_: Duration) {
-        let for_ = for_.min(CLOSED_MAX);
+        let for_ = for_.min(RETRY_AFTER_MAX);
         if self.desk(operation).close_until(Instant::now() + for_) {
             self.line.say(Word::Close {
                 operation,

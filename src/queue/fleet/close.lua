@@ -1,13 +1,15 @@
 -- Closes an operation for the whole fleet, or lowers its limits for a day, or both; never opens, never raises.
 -- No shebang and a first write that does not grow (PEXPIRE): it runs at maxmemory.
--- KEYS: budget (hash), version of what the fleet shares. ARGV: closed for (microseconds), why, limits (second, minute, day; 0: keep).
+-- KEYS: budget (hash), version of what the fleet shares. ARGV: closed for (microseconds), why, limits (second, minute, day;
+-- 0: keep), how long one may be closed at most (microseconds): what is longer is from a clock that was set back.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 redis.call('PEXPIRE', KEYS[1], 172800000)
 local found = redis.call('HMGET', KEYS[1], 'closed', 'low', 'second', 'minute', 'day')
-local until_ = now + tonumber(ARGV[1])
+local until_, before = now + tonumber(ARGV[1]), tonumber(found[1]) or 0
+if before > now + tonumber(ARGV[6]) then before = 0 end
 local changed = false
-if until_ > now and until_ > (tonumber(found[1]) or 0) then
+if until_ > now and until_ > before then
   redis.call('HSET', KEYS[1], 'closed', string.format('%.0f', until_), 'why', ARGV[2])
   changed = true
 end

@@ -1,8 +1,8 @@
 //! Looks at everything the fleet shares, at one moment: for the keeper, and for people.
 
-use super::take::{lowered, micros};
+use super::take::{lowered, micros, micros_of};
 use super::{HOLD, names};
-use crate::klaviyo::{Barrier, BudgetScale, Limits, Operation, Shape};
+use crate::klaviyo::{Barrier, BudgetScale, Limits, Operation, RETRY_AFTER_MAX, Shape};
 use crate::queue::connection::Connection;
 use klaviyo_jobs::Keys;
 use redis::{RedisResult, Script};
@@ -52,7 +52,8 @@ pub(super) async fn look(redis: &mut Connection, keys: &Keys) -> RedisResult<See
     for operation in Operation::ALL {
         call.key(names::budget(keys, operation));
     }
-    call.arg(Barrier::all().count());
+    call.arg(Barrier::all().count())
+        .arg(micros_of(RETRY_AFTER_MAX));
     let (version, barriers, budgets): Answer = call.invoke_async(redis).await?;
     let barriers = barriers.into_iter().map(|(wait_ms, probed)| SeenBarrier {
         until: u64::try_from(wait_ms).ok().map(Duration::from_millis),

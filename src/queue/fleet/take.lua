@@ -2,14 +2,14 @@
 -- back with a ticket when it is due, so that waiting costs no polling, nothing is lost between two calls, and daemons
 -- take turns. All times are microseconds. No shebang and a first write that does not grow (PEXPIRE): it runs at maxmemory.
 -- KEYS: budget (hash), day (list of the day's calls, newest first).
--- ARGV: interval, capacity, limit of the day (0: none), how long the caller knows it to be closed, why, calls wanted,
--- calls of the ticket, when it was due, then the due times of calls that come back unused.
+-- ARGV: interval, capacity, limit of the day (0: none), how long the caller knows it to be closed, why, how long one may be
+-- closed at most, calls wanted, calls of the ticket, when it was due, then the due times of calls that come back unused.
 -- Returns: {ticket is good, calls free now, calls reserved, due time, wait until then}, {closed for, why, full in, used in the
 -- last minute}, lowered limits {second, minute, day}.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local interval, capacity, daily = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local wanted, ticket, ticket_due = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local wanted, ticket, ticket_due = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local tolerance, DAY, KEEP_MS = interval * capacity, 86400000000, 172800000
 redis.call('PEXPIRE', KEYS[1], KEEP_MS)
 local found = redis.call('HMGET', KEYS[1], 'full', 'since', 'closed', 'why', 'low', 'second', 'minute', 'day',
@@ -20,6 +20,8 @@ local full, since = tonumber(found[1]) or 0, tonumber(found[2]) or 0
 if full > now + tolerance + 300000000 then full = now end
 
 local closed, why = tonumber(found[3]) or 0, found[4] or ''
+-- As above.
+if closed > now + tonumber(ARGV[6]) then closed = 0 end
 local known = now + tonumber(ARGV[4])
 if known > now and known > closed then closed, why = known, ARGV[5] end
 local is_closed = closed > now
@@ -45,7 +47,7 @@ local function give_back(calls, due)
   if daily > 0 then redis.call('LREM', KEYS[2], 1, string.format('%.0f', due)) end
   count(due, -calls)
 end
-for i = 9, #ARGV do give_back(1, tonumber(ARGV[i])) end
+for i = 10, #ARGV do give_back(1, tonumber(ARGV[i])) end
 
 local good, free, reserved, due = 0, 0, 0, now
 if ticket > 0 then

@@ -1,7 +1,7 @@
 //! What is asked of the shared bucket, and what it answers. Redis' clock is in the script; here are only distances.
 
 use super::names;
-use crate::klaviyo::{Limits, Operation, Shape};
+use crate::klaviyo::{Limits, Operation, RETRY_AFTER_MAX, Shape};
 use crate::queue::connection::Connection;
 use klaviyo_jobs::Keys;
 use redis::{RedisResult, Script};
@@ -84,6 +84,7 @@ impl Ask<'_> {
             self.daily.unwrap_or(0).to_string(),
             self.closed_for.as_micros().to_string(),
             names::RETRY_AFTER.to_owned(),
+            micros_of(RETRY_AFTER_MAX).to_string(),
             self.wanted.to_string(),
             ticket.calls.to_string(),
             ticket.due_us.to_string(),
@@ -136,15 +137,19 @@ pub(super) async fn close(
         steady: 0,
         daily: None,
     });
-    let closed_us = u64::try_from(closed_for.as_micros()).unwrap_or(u64::MAX);
     let mut call = SCRIPT.key(names::budget(keys, operation));
     call.key(names::version(keys))
-        .arg(closed_us)
+        .arg(micros_of(closed_for))
         .arg(names::RETRY_AFTER)
         .arg(limits.burst)
         .arg(limits.steady)
-        .arg(limits.daily.unwrap_or(0));
+        .arg(limits.daily.unwrap_or(0))
+        .arg(micros_of(RETRY_AFTER_MAX));
     call.invoke_async::<i64>(redis).await.map(drop)
+}
+
+pub(super) fn micros_of(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 pub(super) fn micros(us: i64) -> Duration {
