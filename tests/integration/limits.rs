@@ -154,17 +154,48 @@ async fn sighup_loads_the_key_of_the_file() {
     assert!(daemon.wait().await.unwrap().success());
 }
 
-async fn until_line(log: &mut Lines<BufReader<ChildStderr>>, text: &str) {
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_says_so_when_the_file_holds_no_key_and_the_one_before_goes_on() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("key");
+    std::fs::write(&file, "pk_old\n").unwrap();
+    let mut shop = Shop::open().await;
+    shop.set("KLAVIYO_PRIVATE_KEY_FILE", file.to_str().unwrap());
+    let (mut daemon, mut log) = shop.logging(&["run"]);
+    until_line(&mut log, "delivering").await;
+    for malformed in ["pk_secret\npk_other\n", "\n"] {
+        std::fs::write(&file, malformed).unwrap();
+        signal(&daemon, "HUP");
+        let line = until_line(&mut log, "SIGHUP").await;
+        assert!(line.contains("failed to load the private key"), "{line}");
+        assert!(line.contains("empty or malformed"), "{line}");
+        assert!(!line.contains("pk_"), "{line}");
+    }
+    std::fs::remove_file(&file).unwrap();
+    signal(&daemon, "HUP");
+    let line = until_line(&mut log, "SIGHUP").await;
+    assert!(line.contains("failed to load the private key"), "{line}");
+    std::fs::write(&file, "pk_old\n").unwrap();
+    signal(&daemon, "HUP");
+    let line = until_line(&mut log, "SIGHUP").await;
+    assert!(line.contains("the private key is the same"), "{line}");
+    shop.add_all(EVENTS, events(1)).await;
+    shop.until_delivered().await;
+    signal(&daemon, "TERM");
+    assert!(daemon.wait().await.unwrap().success());
+}
+
+async fn until_line(log: &mut Lines<BufReader<ChildStderr>>, text: &str) -> String {
     let found = async {
         loop {
-            let line = log.next_line().await.unwrap();
-            if line.expect("the daemon runs").contains(text) {
-                return;
+            let line = log.next_line().await.unwrap().expect("the daemon runs");
+            if line.contains(text) {
+                return line;
             }
         }
     };
     let patience = Duration::from_mins(1);
-    tokio::time::timeout(patience, found).await.expect(text);
+    tokio::time::timeout(patience, found).await.expect(text)
 }
 
 #[tokio::test(flavor = "multi_thread")]
