@@ -22,7 +22,7 @@ const START_US: i64 = 1_700_000_000_000_000;
 type Answer = (
     (i64, i64, i64, i64, i64),
     (i64, String, i64, u32),
-    (u32, u32, u32),
+    (u32, u32, u32, i64),
 );
 
 /// One daemon: what it holds of the fleet.

@@ -284,6 +284,8 @@ async fn limits_that_klaviyo_names_to_one_hold_for_all() {
         ..RateLimitHeaders::default()
     };
     one.budget.observe(M, &headers);
+    assert_eq!(one.budget.status(M).limits, Some(M.limits()));
+    one.budget.observe(M, &headers);
     until("the other daemon hears of it", || {
         other.budget.status(M).limits.unwrap().steady == 60
     })

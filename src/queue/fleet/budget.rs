@@ -100,7 +100,7 @@ impl Budget for FleetBudget {
         if let Some(spent_for) = headers.spent_for() {
             self.close(operation, spent_for.min(Duration::from_mins(1)));
         }
-        if let Some(lowered) = desk.lower_by(|ours| ours.lowered_by(headers)) {
+        if let Some(lowered) = desk.named(headers, Instant::now()) {
             tracing::warn!(
                 operation = operation.name(),
                 "lowered limits: Klaviyo grants less than its reference says"

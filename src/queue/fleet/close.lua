@@ -1,7 +1,8 @@
--- Closes an operation for the whole fleet, or lowers its limits for a day, or both; never opens, never raises.
+-- Closes an operation for the whole fleet, or lowers its limits for a while, or both; never opens, never raises.
 -- No shebang and a first write that does not grow (PEXPIRE): it runs at maxmemory.
 -- KEYS: budget (hash), version of what the fleet shares. ARGV: closed for (microseconds), why, limits (second, minute, day;
--- 0: keep), how long one may be closed at most (microseconds): what is longer is from a clock that was set back.
+-- 0: keep), how long one may be closed at most (microseconds): what is longer is from a clock that was set back; and how
+-- long limits stay lowered.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 redis.call('PEXPIRE', KEYS[1], 172800000)
@@ -20,7 +21,7 @@ if tonumber(ARGV[4]) > 0 then
     if before > 0 and (new == 0 or before < new) then new = before end
     redis.call('HSET', KEYS[1], field, new)
   end
-  redis.call('HSET', KEYS[1], 'low', string.format('%.0f', now + 86400000000))
+  redis.call('HSET', KEYS[1], 'low', string.format('%.0f', now + tonumber(ARGV[7])))
   changed = true
 end
 redis.call('PEXPIRE', KEYS[1], 172800000)

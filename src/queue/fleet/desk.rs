@@ -4,8 +4,11 @@
 //! was on its way to it comes back: a permit dropped unused returns to the stock, and what is in stock for longer than
 //! [`HOLD`] returns to the fleet.
 
-use super::take::{Ask, Reply, Ticket};
-use crate::klaviyo::{BudgetStatus, Limits, Operation, Permit, Shape, Wait, WaitReason};
+use super::take::{Ask, Lowered, Reply, Ticket};
+use super::terms::Terms;
+use crate::klaviyo::{
+    BudgetStatus, Limits, Operation, Permit, RateLimitHeaders, Shape, Wait, WaitReason,
+};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -21,7 +24,6 @@ const MINUTE: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub(super) struct Desk {
     operation: Operation,
-    reserve: f64,
     state: Mutex<State>,
     /// Something changed for whoever serves.
     pub(super) changed: Notify,
@@ -29,10 +31,7 @@ pub(super) struct Desk {
 
 #[derive(Debug)]
 struct State {
-    /// Limits before and after the reserve, and the bucket's shape; absent when the budget is off.
-    published: Option<Limits>,
-    limits: Option<Limits>,
-    shape: Option<Shape>,
+    terms: Terms,
     callers: VecDeque<Caller>,
     stock: VecDeque<Token>,
     unused: Vec<i64>,
@@ -95,10 +94,8 @@ impl Question {
 impl Desk {
     pub(super) fn new(operation: Operation, published: Option<Limits>, reserve: f64) -> Self {
         let now = Instant::now();
-        let mut state = State {
-            published: None,
-            limits: None,
-            shape: None,
+        let state = State {
+            terms: Terms::new(published, reserve),
             callers: VecDeque::new(),
             stock: VecDeque::new(),
             unused: Vec::new(),
@@ -108,10 +105,8 @@ impl Desk {
             full_at: now,
             used: (0, now),
         };
-        state.adopt(published, reserve);
         Self {
             operation,
-            reserve,
             state: Mutex::new(state),
             changed: Notify::new(),
         }
@@ -122,11 +117,18 @@ impl Desk {
     }
 
     pub(super) fn has_limits(&self) -> bool {
-        self.state().shape.is_some()
+        self.state().terms.shape().is_some()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect(LOCKED)
+    }
+
+    /// The state as of now: what was lowered for long enough is the account's again.
+    fn state_at(&self, now: Instant) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        state.terms.expire(now);
+        state
     }
 
     // ---- those who wait ----
@@ -158,7 +160,7 @@ impl Desk {
         if !state.callers.is_empty() || state.closed(now).is_some() {
             return None;
         }
-        if state.shape.is_none() {
+        if state.terms.shape().is_none() {
             return Some(Permit::new(self.operation));
         }
         state.retire_stock(now);
@@ -206,10 +208,10 @@ impl Desk {
 
     /// Says what is to be done.
     pub(super) fn step(&self, now: Instant) -> Step {
-        let mut state = self.state();
+        let mut state = self.state_at(now);
         state.forget_gone();
         state.retire_stock(now);
-        let Some(shape) = state.shape else {
+        let Some(shape) = state.terms.shape() else {
             return Step::Rest(None);
         };
         if let Some((_, due)) = state.ticket.filter(|(_, due)| *due > now) {
@@ -232,7 +234,7 @@ impl Desk {
         state.ticket = None;
         Step::Ask(Question {
             shape,
-            daily: state.limits.and_then(|limits| limits.daily),
+            daily: state.terms.limits().and_then(|limits| limits.daily),
             closed_for: closed.map_or(Duration::ZERO, |until| until - now),
             wanted,
             ticket,
@@ -250,7 +252,7 @@ impl Desk {
             state.close_until(now + closed_for);
         }
         if let Some(lowered) = reply.lowered {
-            state.lower(lowered, self.reserve);
+            state.terms.lower(lowered, now);
         }
         if let Some(ticket) = question.ticket.filter(|_| reply.ticket_is_good) {
             state.put_in_stock(ticket.calls, Some(ticket.due_us), now);
@@ -292,22 +294,20 @@ impl Desk {
         self.state().closed(now)
     }
 
-    /// Returns the limits to tell the fleet when the headers named lower ones.
-    pub(super) fn lower_by(&self, lower: impl FnOnce(Limits) -> Limits) -> Option<Limits> {
-        let mut state = self.state();
-        let lower = lower(state.published?);
-        state.lower(lower, self.reserve).then_some(lower)
+    /// Returns the limits to tell the fleet when two answers in a row named the same lower ones.
+    pub(super) fn named(&self, headers: &RateLimitHeaders, now: Instant) -> Option<Limits> {
+        self.state_at(now).terms.named(headers, now)
     }
 
     /// Adopts limits that another process was told.
-    pub(super) fn lower(&self, limits: Limits) {
-        self.state().lower(limits, self.reserve);
+    pub(super) fn lower(&self, lowered: Lowered, now: Instant) {
+        self.state_at(now).terms.lower(lowered, now);
     }
 
     pub(super) fn status(&self, now: Instant) -> BudgetStatus {
-        let state = self.state();
+        let state = self.state_at(now);
         let closed_until = state.closed(now);
-        let available = match (closed_until, state.shape) {
+        let available = match (closed_until, state.terms.shape()) {
             (Some(_), _) => 0,
             (None, None) => u32::MAX,
             (None, Some(shape)) => {
@@ -322,7 +322,7 @@ impl Desk {
         let held = state.stock.len() + state.unused.len();
         let used = used.saturating_sub(u32::try_from(held).unwrap_or(u32::MAX));
         BudgetStatus {
-            limits: state.limits,
+            limits: state.terms.limits(),
             available,
             used_minute: if now < heard + MINUTE { used } else { 0 },
             used_day: None,
@@ -333,31 +333,6 @@ impl Desk {
 }
 
 impl State {
-    fn adopt(&mut self, published: Option<Limits>, reserve: f64) {
-        self.published = published;
-        self.limits = published.map(|limits| limits.scaled(1.0 - reserve));
-        self.shape = self.limits.map(|limits| Shape::shared(limits, HOLD));
-    }
-
-    fn lower(&mut self, limits: Limits, reserve: f64) -> bool {
-        let Some(published) = self.published else {
-            return false;
-        };
-        let lower = Limits {
-            burst: published.burst.min(limits.burst),
-            steady: published.steady.min(limits.steady),
-            daily: match (published.daily, limits.daily) {
-                (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
-                (ours, _) => ours,
-            },
-        };
-        if lower == published {
-            return false;
-        }
-        self.adopt(Some(lower), reserve);
-        true
-    }
-
     fn closed(&self, now: Instant) -> Option<Instant> {
         self.closed_until.filter(|until| *until > now)
     }
@@ -375,7 +350,7 @@ impl State {
     fn wait(&self, now: Instant) -> Wait {
         let ahead = u32::try_from(self.callers.len()).unwrap_or(u32::MAX);
         let (mut until, mut reason) = (now, WaitReason::Minute);
-        if let Some(shape) = self.shape {
+        if let Some(shape) = self.terms.shape() {
             let tolerance = shape.interval * (shape.capacity.get() - 1);
             until = until.max(self.full_at.checked_sub(tolerance).unwrap_or(now));
         }
@@ -387,7 +362,11 @@ impl State {
                 WaitReason::Closed
             };
         }
-        let interval = self.shape.map(|shape| shape.interval).unwrap_or_default();
+        let interval = self
+            .terms
+            .shape()
+            .map(|shape| shape.interval)
+            .unwrap_or_default();
         until += interval.saturating_mul(ahead);
         Wait { until, reason }
     }

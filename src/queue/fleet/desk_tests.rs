@@ -1,8 +1,8 @@
 //! The line of callers in one process, under a paused clock.
 
 use super::desk::*;
-use super::take::{Reply, Ticket};
-use crate::klaviyo::{Limits, Operation, Permit, WaitReason};
+use super::take::{LOWERED_FOR, Lowered, Reply, Ticket};
+use crate::klaviyo::{Limits, Operation, Permit, RateLimitHeaders, Shape, WaitReason};
 use futures::FutureExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -140,19 +140,75 @@ async fn operations_of_ten_a_second_are_granted_one_by_one_and_others_in_blocks(
     drop(waiting);
 }
 
-#[tokio::test(start_paused = true)]
-async fn limits_that_others_were_told_are_lower_here_too_and_never_higher() {
-    let desk = desk();
-    let told = |steady| Limits {
+fn lowered(steady: u32, for_: Duration) -> Lowered {
+    let limits = Limits {
         burst: 350,
         steady,
         daily: None,
     };
-    desk.lower(told(9_999));
+    Lowered { limits, for_ }
+}
+
+fn headers(steady: u32) -> RateLimitHeaders {
+    RateLimitHeaders {
+        windows: vec![(steady, 60)],
+        ..RateLimitHeaders::default()
+    }
+}
+
+fn steady(desk: &Desk) -> u32 {
+    desk.status(Instant::now()).limits.unwrap().steady
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_that_others_were_told_are_lower_here_too_and_never_higher() {
+    let desk = desk();
+    desk.lower(lowered(9_999, MINUTE), Instant::now());
     assert_eq!(desk.status(Instant::now()).limits, Some(XL.limits()));
-    desk.lower(told(700));
+    desk.lower(lowered(700, MINUTE), Instant::now());
     let limits = desk.status(Instant::now()).limits.unwrap();
     assert_eq!((limits.burst, limits.steady), (350, 700));
-    assert_eq!(desk.lower_by(|_| told(700)), None);
-    assert_eq!(desk.lower_by(|_| told(600)), Some(told(600)));
+    desk.lower(lowered(800, MINUTE), Instant::now());
+    assert_eq!(steady(&desk), 700);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lowered_limits_are_the_accounts_again_a_day_later_or_when_the_fleet_says() {
+    let desk = desk();
+    desk.lower(lowered(700, MINUTE), Instant::now());
+    advance(MINUTE / 2).await;
+    assert_eq!(steady(&desk), 700);
+    advance(MINUTE / 2).await;
+    assert_eq!(steady(&desk), XL.limits().steady);
+    for _ in 0..2 {
+        desk.named(&headers(700), Instant::now());
+    }
+    advance(LOWERED_FOR.saturating_sub(MINUTE)).await;
+    assert_eq!(steady(&desk), 700);
+    advance(MINUTE).await;
+    // Whoever asks next is served at the account's own pace, whether or not somebody looked meanwhile.
+    let _caller = join(&desk);
+    let shape = Shape::shared(XL.limits(), HOLD);
+    assert_eq!(question(&desk).ask().shape, shape);
+    assert_eq!(steady(&desk), XL.limits().steady);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_odd_answer_lowers_nothing_and_two_in_a_row_do() {
+    let desk = desk();
+    let now = Instant::now();
+    let as_published = headers(XL.limits().steady);
+    let nothing = RateLimitHeaders::default();
+    for odd_or_well in [headers(1), as_published, headers(1), headers(700)] {
+        assert_eq!(desk.named(&odd_or_well, now), None);
+        assert_eq!(steady(&desk), XL.limits().steady);
+    }
+    // An answer without limits is none in this row.
+    assert_eq!(desk.named(&nothing, now), None);
+    let told = desk.named(&headers(700), now).unwrap();
+    assert_eq!((told.steady, steady(&desk)), (700, 700));
+    // It is told once.
+    assert_eq!(desk.named(&headers(700), now), None);
+    assert_eq!(desk.named(&headers(600), now), None);
+    assert_eq!(desk.named(&headers(600), now).unwrap().steady, 600);
 }

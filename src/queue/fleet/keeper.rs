@@ -221,7 +221,7 @@ impl Keeper {
                 desk.close_until(now + closed_for);
             }
             if let Some(lowered) = budget.lowered {
-                desk.lower(lowered);
+                desk.lower(lowered, now);
             }
         }
     }

@@ -2,7 +2,8 @@
 -- KEYS: version, then the barriers, then the budgets. ARGV: number of barriers, how long a budget may be closed at most
 -- (microseconds): what is longer is from a clock that was set back.
 -- Returns: version; for each barrier how long it is shut at least (-1: open) and whether a probe is under way; for each
--- budget {closed for, why, full in (microseconds), used in the last minute} and lowered limits {second, minute, day}.
+-- budget {closed for, why, full in (microseconds), used in the last minute} and lowered limits {second, minute, day, for how
+-- long (microseconds)}.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local now_ms = math.floor(now / 1000)
@@ -27,8 +28,9 @@ for i = last + 1, #KEYS do
   local closed_for = math.max(0, (tonumber(found[2]) or 0) - now)
   if closed_for > tonumber(ARGV[2]) then closed_for = 0 end
   local closed = math.ceil(closed_for / 1000)
-  local low = (tonumber(found[4]) or 0) > now
+  local low_for = math.max(0, (tonumber(found[4]) or 0) - now)
+  local low = low_for > 0
   budgets[#budgets + 1] = { { closed, closed > 0 and found[3] or '', math.max(0, (tonumber(found[1]) or 0) - now), used },
-    { low and tonumber(found[5]) or 0, low and tonumber(found[6]) or 0, low and tonumber(found[7]) or 0 } }
+    { low and tonumber(found[5]) or 0, low and tonumber(found[6]) or 0, low and tonumber(found[7]) or 0, low_for } }
 end
 return { tonumber(redis.call('GET', KEYS[1]) or '0'), barriers, budgets }

@@ -1,6 +1,6 @@
 //! Looks at everything the fleet shares, at one moment: for the keeper, and for people.
 
-use super::take::{lowered, micros, micros_of};
+use super::take::{Lowered, lowered, micros, micros_of};
 use super::{HOLD, names};
 use crate::klaviyo::{Barrier, BudgetScale, Limits, Operation, RETRY_AFTER_MAX, Shape};
 use crate::queue::connection::Connection;
@@ -33,14 +33,14 @@ pub(super) struct SeenBudget {
     pub(super) why: String,
     pub(super) full_in: Duration,
     pub(super) used: u32,
-    pub(super) lowered: Option<Limits>,
+    pub(super) lowered: Option<Lowered>,
 }
 
 /// As `look.lua` returns it.
 type Answer = (
     i64,
     Vec<(i64, i64)>,
-    Vec<((i64, String, i64, u32), (u32, u32, u32))>,
+    Vec<((i64, String, i64, u32), (u32, u32, u32, i64))>,
 );
 
 pub(super) async fn look(redis: &mut Connection, keys: &Keys) -> RedisResult<Seen> {
@@ -66,7 +66,7 @@ pub(super) async fn look(redis: &mut Connection, keys: &Keys) -> RedisResult<See
             why,
             full_in: micros(full_in_us),
             used,
-            lowered: lowered(limits.0, limits.1, limits.2),
+            lowered: lowered(limits),
         }
     });
     Ok(Seen {
@@ -144,7 +144,7 @@ pub async fn operation_limits(
     Ok(rows
         .map(|(operation, budget)| {
             let limits = scale.limits(operation).map(|ours| {
-                let lower = budget.lowered.unwrap_or(ours);
+                let lower = budget.lowered.map_or(ours, |it| it.limits);
                 let least = Limits {
                     burst: ours.burst.min(lower.burst),
                     steady: ours.steady.min(lower.steady),

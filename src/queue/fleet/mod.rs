@@ -13,6 +13,7 @@ mod keeper;
 mod look;
 mod names;
 mod take;
+mod terms;
 
 pub use look::{BarrierState, OperationLimits, operation_limits};
 

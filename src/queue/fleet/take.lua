@@ -5,7 +5,7 @@
 -- ARGV: interval, capacity, limit of the day (0: none), how long the caller knows it to be closed, why, how long one may be
 -- closed at most, calls wanted, calls of the ticket, when it was due, then the due times of calls that come back unused.
 -- Returns: {ticket is good, calls free now, calls reserved, due time, wait until then}, {closed for, why, full in, used in the
--- last minute}, lowered limits {second, minute, day}.
+-- last minute}, lowered limits {second, minute, day, for how long}.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local interval, capacity, daily = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -84,7 +84,8 @@ if closed > now and why ~= 'day' then
 end
 redis.call('HSET', KEYS[1], unpack(fields))
 redis.call('PEXPIRE', KEYS[1], KEEP_MS)
-local low = (tonumber(found[5]) or 0) > now
+local low_for = math.max(0, (tonumber(found[5]) or 0) - now)
+local low = low_for > 0
 return { { good, free, reserved, due, due - now },
   { is_closed and closed - now or 0, is_closed and why or '', math.max(0, full - now), used },
-  { low and tonumber(found[6]) or 0, low and tonumber(found[7]) or 0, low and tonumber(found[8]) or 0 } }
+  { low and tonumber(found[6]) or 0, low and tonumber(found[7]) or 0, low and tonumber(found[8]) or 0, low_for } }

@@ -8,6 +8,9 @@ use redis::{RedisResult, Script};
 use std::sync::LazyLock;
 use std::time::Duration;
 
+/// How long limits that Klaviyo named hold; then it must name them again.
+pub(super) const LOWERED_FOR: Duration = Duration::from_hours(24);
+
 pub(super) const TAKE: &str = include_str!("take.lua");
 
 /// Calls that were reserved, and when they are due on Redis' clock.
@@ -30,6 +33,13 @@ pub(super) struct Ask<'a> {
     pub(super) unused: &'a [i64],
 }
 
+/// Limits below the published ones, and how long they hold from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lowered {
+    pub(super) limits: Limits,
+    pub(super) for_: Duration,
+}
+
 /// What the bucket answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reply {
@@ -45,14 +55,14 @@ pub(super) struct Reply {
     /// When the bucket is full again.
     pub(super) full_in: Duration,
     pub(super) used: u32,
-    pub(super) lowered: Option<Limits>,
+    pub(super) lowered: Option<Lowered>,
 }
 
 /// As `take.lua` returns it.
 pub(super) type Answer = (
     (i64, u32, u32, i64, i64),
     (i64, String, i64, u32),
-    (u32, u32, u32),
+    (u32, u32, u32, i64),
 );
 
 impl Ask<'_> {
@@ -98,7 +108,6 @@ impl From<Answer> for Reply {
     fn from((calls, bucket, limits): Answer) -> Self {
         let (good, free, reserved, due_us, wait_us) = calls;
         let (closed_us, why, full_in_us, used) = bucket;
-        let (burst, steady, daily) = limits;
         Self {
             ticket_is_good: good == 1,
             free,
@@ -109,18 +118,20 @@ impl From<Answer> for Reply {
             day_is_full: why == "day",
             full_in: micros(full_in_us),
             used,
-            lowered: lowered(burst, steady, daily),
+            lowered: lowered(limits),
         }
     }
 }
 
-/// Limits below the published ones, if there are any.
-pub(super) fn lowered(burst: u32, steady: u32, daily: u32) -> Option<Limits> {
-    (steady > 0).then_some(Limits {
+pub(super) fn lowered((burst, steady, daily, for_us): (u32, u32, u32, i64)) -> Option<Lowered> {
+    let limits = Limits {
         burst,
         steady,
         daily: (daily > 0).then_some(daily),
-    })
+    };
+    // A clock that was set back must not make it longer.
+    let for_ = micros(for_us).min(LOWERED_FOR);
+    (steady > 0).then_some(Lowered { limits, for_ })
 }
 
 /// Closes an operation for the fleet.
@@ -144,7 +155,8 @@ pub(super) async fn close(
         .arg(limits.burst)
         .arg(limits.steady)
         .arg(limits.daily.unwrap_or(0))
-        .arg(micros_of(RETRY_AFTER_MAX));
+        .arg(micros_of(RETRY_AFTER_MAX))
+        .arg(micros_of(LOWERED_FOR));
     call.invoke_async::<i64>(redis).await.map(drop)
 }
 
