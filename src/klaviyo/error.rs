@@ -232,21 +232,6 @@ impl Error {
         }
     }
 
-    /// Says whether a person must act before this call can work.
-    pub fn needs_operator(&self) -> bool {
-        matches!(self.kind, ErrorKind::GateClosed { .. }) || self.recovery() == Recovery::Operator
-    }
-
-    /// Says whether nothing was sent, so that the call cannot have had an effect.
-    pub fn nothing_left(&self) -> bool {
-        matches!(
-            self.kind,
-            ErrorKind::BreakerOpen { .. }
-                | ErrorKind::BudgetSpent { .. }
-                | ErrorKind::GateClosed { .. }
-        )
-    }
-
     /// Returns a constant code for what happened, safe in logs and labels, and told apart from
     /// codes of other origin by its prefix.
     pub fn reason(&self) -> &'static str {
