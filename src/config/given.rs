@@ -2,7 +2,7 @@
 
 use super::settings::{SETTINGS, Setting, find, long_name};
 use secrecy::{ExposeSecret, SecretString};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use url::Url;
 
@@ -173,9 +173,9 @@ impl Given {
             let rest = name.strip_prefix(section)?.strip_prefix('.')?;
             Some(rest.split('.').next()?.to_owned())
         };
-        let mut names: Vec<String> = self.texts.keys().filter_map(inside).collect();
-        names.dedup();
-        names
+        // A set: `shop`, `shop-eu.limits`, `shop.limits` is how texts are sorted, so equal names are no neighbours.
+        let names: BTreeSet<String> = self.texts.keys().filter_map(inside).collect();
+        names.into_iter().collect()
     }
 }
 

@@ -96,6 +96,19 @@ fn every_account_has_its_own_key_and_shares_what_it_does_not_set() {
 }
 
 #[test]
+fn an_account_whose_name_another_begins_with_is_there_once() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text =
+        "[accounts.shop]\nprivate_key = \"pk_1\"\n[accounts.shop-eu]\nprivate_key = \"pk_2\"\n";
+    std::fs::write(file.path(), text).unwrap();
+    let none = std::iter::empty::<(String, String)>();
+    let config = Given::read(Some(file.path()), none).config(Need::Key);
+    let accounts = config.unwrap().accounts;
+    let names: Vec<&str> = accounts.iter().map(|it| it.keys.account()).collect();
+    assert_eq!(names, ["shop", "shop-eu"]);
+}
+
+#[test]
 fn retries_are_configured_by_queue() {
     let config = with(&[
         ("KLAVIYOD_QUEUES__EVENT_TRACKING__ATTEMPTS_MAX", "3"),
