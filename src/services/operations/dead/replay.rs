@@ -129,7 +129,7 @@ impl Operations {
         stop: &CancellationToken,
         report: &mut ReplayReport,
     ) -> Result<(), DeadError> {
-        let begun = Instant::now();
+        let mut pace = Pace::new(how.rate);
         while let Some(page) = walk.next_page().await? {
             for ((queue, to), jobs) in self.sort(&page, how, report) {
                 if how.dry_run {
@@ -139,9 +139,11 @@ impl Operations {
                     if stop.is_cancelled() {
                         return Ok(());
                     }
-                    report.replayed +=
+                    let begun = Instant::now();
+                    let replayed =
                         replay_dead(&mut self.redis, &self.keys, queue, to, chunk).await?;
-                    pace(begun, report.replayed, how.rate, stop).await;
+                    report.replayed += replayed;
+                    pace.hold(begun, replayed, stop).await;
                 }
             }
         }
@@ -239,14 +241,62 @@ fn chunk_of(rate: Option<NonZeroU32>) -> usize {
     })
 }
 
-/// Waits until so many jobs may have left since the beginning.
-async fn pace(begun: Instant, replayed: u64, rate: Option<NonZeroU32>, stop: &CancellationToken) {
-    if let Some(rate) = rate {
+/// Holds a replay back to its rate.
+#[derive(Debug)]
+struct Pace {
+    rate: Option<NonZeroU32>,
+    due: Instant,
+}
+
+impl Pace {
+    fn new(rate: Option<NonZeroU32>) -> Self {
+        Self {
+            rate,
+            due: Instant::now(),
+        }
+    }
+
+    /// Waits after so many jobs have left, beginning at `begun`, until the next may.
+    async fn hold(&mut self, begun: Instant, jobs: u64, stop: &CancellationToken) {
+        let Some(rate) = self.rate else { return };
         #[expect(clippy::cast_precision_loss, reason = "a wait need not be exact")]
-        let due = begun + Duration::from_secs_f64(replayed as f64 / f64::from(rate.get()));
+        let takes = Duration::from_secs_f64(jobs as f64 / f64::from(rate.get()));
+        // Time that was spent on something else, such as pages without a match, is no credit.
+        self.due = self.due.max(begun) + takes;
         tokio::select! {
-            () = sleep_until(due) => {}
+            () = sleep_until(self.due) => {}
             () = stop.cancelled() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::{advance, sleep};
+
+    #[tokio::test(start_paused = true)]
+    async fn time_without_a_replay_is_no_credit() {
+        let stop = CancellationToken::new();
+        let mut pace = Pace::new(NonZeroU32::new(10));
+        advance(Duration::from_mins(1)).await;
+        let begun = Instant::now();
+        for _ in 0..3 {
+            pace.hold(Instant::now(), 10, &stop).await;
+        }
+        assert!(begun.elapsed() >= Duration::from_secs(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_that_a_replay_itself_takes_is_within_its_rate() {
+        let stop = CancellationToken::new();
+        let mut pace = Pace::new(NonZeroU32::new(10));
+        let begun = Instant::now();
+        for _ in 0..3 {
+            let chunk_begun = Instant::now();
+            sleep(Duration::from_millis(900)).await;
+            pace.hold(chunk_begun, 10, &stop).await;
+        }
+        assert_eq!(begun.elapsed().as_secs(), 3);
     }
 }
