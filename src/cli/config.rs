@@ -39,13 +39,13 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
                         .into_iter()
                         .map(|(name, text, setting)| vec![name, text, setting.meaning.to_owned()])
                         .collect();
-                    output::table(&["SETTING", "VALUE", "MEANING"], &rows);
+                    output::table(&["SETTING", "VALUE", "MEANING"], &rows)?;
                 }
             }
         }
         Action::Check => {
             given.config(Need::Key)?;
-            output::line("the configuration is complete");
+            output::line("the configuration is complete")?;
         }
     }
     Ok(ExitCode::SUCCESS)

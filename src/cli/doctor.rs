@@ -36,7 +36,7 @@ pub(super) async fn run(global: &Global) -> anyhow::Result<ExitCode> {
     let report = Report::of(parts);
     match Output::or_fitting(global.output) {
         Output::Json => output::json(&report)?,
-        Output::Table => table(&report),
+        Output::Table => table(&report)?,
     }
     Ok(match report.status {
         State::Ok | State::Warn => ExitCode::SUCCESS,
@@ -76,7 +76,7 @@ async fn account(account: &Account) -> Vec<Part> {
     parts.into_iter().map(|part| part.of(name)).collect()
 }
 
-fn table(report: &Report) {
+fn table(report: &Report) -> anyhow::Result<()> {
     let rows = |part: &Part| {
         let name = match &part.account {
             Some(account) => format!("{} ({account})", part.name),
@@ -92,5 +92,5 @@ fn table(report: &Report) {
         rows
     };
     let rows: Vec<Vec<String>> = report.parts.iter().flat_map(rows).collect();
-    output::table(&["STATE", "PART", "REASON AND WHAT TO DO"], &rows);
+    output::table(&["STATE", "PART", "REASON AND WHAT TO DO"], &rows)
 }

@@ -125,8 +125,7 @@ fn report(global: &Global, summary: &Summary) -> anyhow::Result<()> {
             output::line(&format!(
                 "accepted {}, duplicates {}, rejected {}",
                 summary.accepted, summary.duplicates, summary.rejected_count
-            ));
-            Ok(())
+            ))
         }
     }
 }

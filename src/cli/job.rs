@@ -5,7 +5,7 @@ use super::{Global, output};
 use crate::services::operations::{CancelError, Explanation, JOBS_AHEAD_MAX, JobState, LocatedJob};
 use crate::store::Attempt;
 use clap::Subcommand;
-use output::Output;
+use output::{Output, harmless};
 use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
@@ -41,7 +41,7 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
             let explanation = operations.explain(&id, payload).await?;
             match output {
                 Output::Json => output::json(&explanation)?,
-                Output::Table => print(&explanation),
+                Output::Table => print(&explanation)?,
             }
             Ok(
                 if explanation.found.is_empty() && explanation.attempts.is_empty() {
@@ -75,15 +75,15 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
             match output {
                 Output::Json => output::json(&done)?,
                 Output::Table => {
-                    output::line(&format!("cancelled {}", done.cancelled));
+                    output::line(&format!("cancelled {}", done.cancelled))?;
                     if done.in_flight > 0 {
                         output::line(&format!(
                             "{} in flight by now: what is being delivered cannot be cancelled",
                             done.in_flight
-                        ));
+                        ))?;
                     }
                     if done.more > 0 {
-                        output::line(&format!("and {} more; run it again for them", done.more));
+                        output::line(&format!("and {} more; run it again for them", done.more))?;
                     }
                 }
             }
@@ -133,35 +133,37 @@ fn not_found(seen: &Explanation) -> String {
     text
 }
 
-fn print(seen: &Explanation) {
+fn print(seen: &Explanation) -> anyhow::Result<()> {
     if seen.found.is_empty() && seen.attempts.is_empty() {
-        return output::complain(&not_found(seen));
+        output::complain(&not_found(seen));
+        return Ok(());
     }
-    let fact = |name: &str, value: &str| output::line(&format!("{name:<10}  {value}"));
+    let fact = |name: &str, value: &str| output::line(&format!("{name:<10}  {}", harmless(value)));
     if seen.found.is_empty() {
-        fact("job", &seen.id);
+        fact("job", &seen.id)?;
         match seen.delivered_at {
-            Some(at) => fact("state", &format!("delivered at {at}")),
-            None => fact("state", "not on a queue and not dead any more"),
+            Some(at) => fact("state", &format!("delivered at {at}"))?,
+            None => fact("state", "not on a queue and not dead any more")?,
         }
     }
     for (number, job) in seen.found.iter().enumerate() {
         if number > 0 {
-            output::line("");
+            output::line("")?;
         }
         for (name, value) in facts(job) {
-            fact(name, &value);
+            fact(name, &value)?;
         }
     }
     if seen.more > 0 {
-        output::line(&format!("and {} more of this id", seen.more));
+        output::line(&format!("and {} more of this id", seen.more))?;
     }
     for attempt in &seen.attempts {
-        fact("attempt", &told(attempt));
+        fact("attempt", &told(attempt))?;
     }
     for rest in &seen.not_searched {
-        fact("not seen", rest);
+        fact("not seen", rest)?;
     }
+    Ok(())
 }
 
 /// One attempt in one line.

@@ -24,11 +24,11 @@ pub(super) async fn run(global: &Global) -> anyhow::Result<ExitCode> {
         Output::Json => output::json(&limits)?,
         Output::Table => {
             let rows: Vec<Vec<String>> = limits.iter().map(row).collect();
-            output::table(&HEADER, &rows);
+            output::table(&HEADER, &rows)?;
             if limits.iter().any(|it| it.credentials != BarrierState::Open) {
                 output::line(
                     "Klaviyo refuses the private key: nothing leaves until it is replaced.",
-                );
+                )?;
             }
         }
     }

@@ -81,8 +81,7 @@ fn print(global: &Global, migrations: &[Migration], check: bool) -> anyhow::Resu
                     ]
                 })
                 .collect();
-            output::table(&["VERSION", "DESCRIPTION", "STATE"], &rows);
-            Ok(())
+            output::table(&["VERSION", "DESCRIPTION", "STATE"], &rows)
         }
     }
 }

@@ -99,12 +99,9 @@ impl Cli {
         match self.command {
             Command::Config(arguments) => config::run(&global, &arguments),
             Command::Completions { shell } => {
-                clap_complete::generate(
-                    shell,
-                    &mut Self::command(),
-                    "klaviyod",
-                    &mut std::io::stdout(),
-                );
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "klaviyod", &mut script);
+                output::line(String::from_utf8_lossy(&script).trim_end())?;
                 Ok(ExitCode::SUCCESS)
             }
             #[cfg(feature = "simulator")]

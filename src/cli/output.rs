@@ -1,7 +1,8 @@
 //! Writes to standard output and standard error. A closed pipe ends the writing quietly.
 
+use anyhow::Context;
 use serde::Serialize;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -21,32 +22,37 @@ impl Output {
     }
 }
 
-pub(crate) fn line(text: &str) {
-    // Whoever closed the pipe does not want to hear about it.
-    line_was_read(text);
+pub(crate) fn line(text: &str) -> anyhow::Result<()> {
+    line_was_read(text).map(|_| ())
 }
 
 /// Writes a line; false if nobody reads any more, so that what goes on for long can end.
-pub(crate) fn line_was_read(text: &str) -> bool {
-    writeln!(std::io::stdout(), "{text}").is_ok()
+pub(crate) fn line_was_read(text: &str) -> anyhow::Result<bool> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Ok(()) => Ok(true),
+        // Whoever closed the pipe does not want to hear about it.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error).context("failed to write the output"),
+    }
 }
 
 pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<()> {
-    line(&serde_json::to_string(value)?);
-    Ok(())
+    line(&serde_json::to_string(value)?)
 }
 
+/// Writes to standard error, always one line: errors quote what came from outside.
 pub(crate) fn complain(text: &str) {
-    writeln!(std::io::stderr(), "klaviyod: {text}").unwrap_or(());
+    writeln!(std::io::stderr(), "klaviyod: {}", harmless(text)).unwrap_or(());
 }
 
 /// Writes rows under a header, columns aligned.
-pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) {
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()> {
     let columns = Columns::fitting(header, rows);
-    columns.write(header);
+    columns.write(header)?;
     for row in rows {
-        columns.write(row);
+        columns.write(row)?;
     }
+    Ok(())
 }
 
 /// Columns as wide as the rows they were fitted to; later rows keep them.
@@ -67,7 +73,7 @@ impl Columns {
     }
 
     /// Writes a row; false if nobody reads any more.
-    pub(crate) fn write(&self, cells: &[impl AsRef<str>]) -> bool {
+    pub(crate) fn write(&self, cells: &[impl AsRef<str>]) -> anyhow::Result<bool> {
         let padded: Vec<String> = cells
             .iter()
             .zip(&self.0)

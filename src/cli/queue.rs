@@ -8,6 +8,7 @@ use crate::services::operations::QueueName;
 use clap::Subcommand;
 use klaviyo_jobs::Lane;
 use output::Output;
+use serde_json::json;
 use std::process::ExitCode;
 use tokio_util::sync::CancellationToken;
 
@@ -44,22 +45,26 @@ enum Action {
 }
 
 pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let output = Output::or_fitting(global.output);
     let mut operations = global.operations().await?;
     match arguments.action {
         Action::List => {
             let queues = operations.queues().await?;
-            match Output::or_fitting(global.output) {
+            match output {
                 Output::Json => output::json(&queues)?,
-                Output::Table => list(&queues),
+                Output::Table => list(&queues)?,
             }
         }
-        Action::Pause { queue } => output::line(&if operations.pause(queue).await? {
-            format!(
-                "paused {queue}: within a second nothing more of it is read; what is in flight ends"
-            )
-        } else {
-            format!("{queue} was paused already")
-        }),
+        Action::Pause { queue } => {
+            let changed = operations.pause(queue).await?;
+            match output {
+                Output::Json => told(queue, true, changed)?,
+                Output::Table if changed => output::line(&format!(
+                    "paused {queue}: within a second nothing more of it is read; what is in flight ends"
+                ))?,
+                Output::Table => output::line(&format!("{queue} was paused already"))?,
+            }
+        }
         Action::Purge {
             queue,
             lane,
@@ -72,25 +77,28 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
             }
             let stop = CancellationToken::new();
             let purged = or_interrupted(&stop, operations.purge(queue, lane, &stop)).await?;
-            match Output::or_fitting(global.output) {
+            match output {
                 Output::Json => output::json(&purged)?,
                 Output::Table => output::line(&format!(
                     "deleted {} ready and {} delayed; left {} in flight and {} follow-ups of accepted imports",
                     purged.ready, purged.delayed, purged.in_flight, purged.internal
-                )),
+                ))?,
             }
             return Ok(exit_code(&stop));
         }
-        Action::Resume { queue } => output::line(&if operations.resume(queue).await? {
-            format!("resumed {queue}")
-        } else {
-            format!("{queue} was not paused")
-        }),
+        Action::Resume { queue } => {
+            let changed = operations.resume(queue).await?;
+            match output {
+                Output::Json => told(queue, false, changed)?,
+                Output::Table if changed => output::line(&format!("resumed {queue}"))?,
+                Output::Table => output::line(&format!("{queue} was not paused"))?,
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(queues: &[Overview]) {
+fn list(queues: &[Overview]) -> anyhow::Result<()> {
     let rows: Vec<Vec<String>> = queues
         .iter()
         .map(|queue| {
@@ -124,7 +132,12 @@ fn list(queues: &[Overview]) {
             "",
         ],
         &rows,
-    );
+    )
+}
+
+/// Says what a queue is now, and whether it was something else before.
+fn told(queue: QueueName, paused: bool, changed: bool) -> anyhow::Result<()> {
+    output::json(&json!({"queue": queue.as_str(), "paused": paused, "changed": changed}))
 }
 
 /// A duration in its largest unit that has at least two of them.

@@ -12,8 +12,10 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match &arguments.kind {
-        Some(name) => output::line(&serde_json::to_string_pretty(&(kind(name)?.schema)())?),
-        None => kinds().iter().for_each(|info| output::line(info.kind)),
+        Some(name) => output::line(&serde_json::to_string_pretty(&(kind(name)?.schema)())?)?,
+        None => kinds()
+            .iter()
+            .try_for_each(|info| output::line(info.kind))?,
     }
     Ok(ExitCode::SUCCESS)
 }

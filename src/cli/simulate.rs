@@ -26,7 +26,7 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     output::line(&format!(
         "a local Klaviyo listens on {}; /sim/stats counts what arrives",
         simulator.base_url()
-    ));
+    ))?;
     Stop::listen()?.asked().await;
     simulator.stop().await;
     Ok(ExitCode::SUCCESS)

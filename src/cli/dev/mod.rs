@@ -77,15 +77,15 @@ async fn with_redis(
     telemetry::start(&config.log);
     let keys = config.account(&global.account)?.keys.clone();
     let app = App::start(&config).await?;
-    output::line(&format!("private Redis   {}", redis.url()));
+    output::line(&format!("private Redis   {}", redis.url()))?;
     output::line(&format!(
         "local Klaviyo   {}  (/sim/stats counts what arrives)",
         simulator.base_url()
-    ));
+    ))?;
     if let Some(address) = app.http_address() {
         output::line(&format!(
             "health, metrics http://{address}/health/ready  /health/klaviyo  /metrics"
-        ));
+        ))?;
     }
     let connection = Redis::at(config.redis_url.expose_secret())?
         .connect()
@@ -99,7 +99,7 @@ async fn with_redis(
             day.jobs(),
             day.broken(),
             OUTAGE.as_secs()
-        ));
+        ))?;
         let producer = Producer::new(connection.clone(), keys.clone());
         let outbox = Outbox::new(connection, keys.clone());
         simulator.faults().set_outage(true);
@@ -122,8 +122,8 @@ async fn with_redis(
     if !arguments.once {
         output::line(
             "running until Ctrl-C; try: klaviyod enqueue event.track --data '{\"metric\":\"Viewed Product\",\"profile\":{\"email\":\"a@klqtest.dev\"}}'",
-        );
-        output::line(&format!("with KLAVIYOD_REDIS_URL={}", redis.url()));
+        )?;
+        output::line(&format!("with KLAVIYOD_REDIS_URL={}", redis.url()))?;
         Stop::listen()?.asked().await;
     }
     app.stop().await;

@@ -101,34 +101,34 @@ impl Summary {
         if asked == Some(Output::Json) {
             return output::json(self);
         }
-        output::line("");
+        output::line("")?;
         output::line(&format!(
             "delivered       {} of {} jobs",
             self.delivered, self.jobs
-        ));
+        ))?;
         output::line(&format!(
             "arrived         {} events of {}, {} profiles of {}",
             self.events_arrived,
             self.events_expected,
             self.profiles_arrived,
             self.profiles_expected
-        ));
-        output::line(&format!("lost            {}", self.lost));
+        ))?;
+        output::line(&format!("lost            {}", self.lost))?;
         output::line(&format!(
             "429s            {}  (Klaviyo refused {} calls while it was down)",
             self.rate_limited, self.refused_while_down
-        ));
+        ))?;
         output::line(&format!(
             "dead            {}, each with its reason:",
             self.dead.len()
-        ));
+        ))?;
         for dead in &self.dead {
             output::line(&format!(
                 "                {}: {} ({})",
                 dead.id, dead.detail, dead.code
-            ));
+            ))?;
         }
-        output::line("");
+        output::line("")?;
         let row = |calls: &Calls| {
             let budget = calls
                 .budget_a_minute
@@ -150,7 +150,6 @@ impl Summary {
                 "USED OF THE LAST MINUTE",
             ],
             &self.calls.iter().map(row).collect::<Vec<_>>(),
-        );
-        Ok(())
+        )
     }
 }

@@ -33,7 +33,7 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
     let done = or_interrupted(&stop, operations.discard(&selection, &stop)).await?;
     match Output::or_fitting(global.output) {
         Output::Json => output::json(&done)?,
-        Output::Table => output::line(&format!("discarded {}", output::dead_jobs(done.discarded))),
+        Output::Table => output::line(&format!("discarded {}", output::dead_jobs(done.discarded)))?,
     }
     Ok(exit_code(&stop))
 }

@@ -7,8 +7,10 @@ use super::output::{self, Output};
 use super::select::entry;
 use super::{enqueue, replay};
 use crate::config::Mistakes;
-use crate::queue::EntryId;
-use crate::services::operations::{DeadEdit, DeadSelection, QueueName, Replay};
+use crate::queue::{DeadJob, EntryId};
+use crate::services::operations::{
+    DeadEdit, DeadError, DeadSelection, Operations, QueueName, Replay, ReplayReport,
+};
 use serde_json::json;
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -48,6 +50,7 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
             .into());
         }
     };
+    let output = Output::or_fitting(global.output);
     let mut operations = global.operations().await?;
     let dead = operations
         .dead_job(arguments.queue, arguments.entry)
@@ -57,7 +60,10 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
         None => edited_by_hand(&dead.job).await?.map(DeadEdit::Job),
     };
     let Some(edit) = given.or(by_hand) else {
-        output::line("nothing was changed");
+        match output {
+            Output::Json => output::json(&json!({"edited": 0, "entry": dead.entry.to_string()}))?,
+            Output::Table => output::line("nothing was changed")?,
+        }
         return Ok(ExitCode::SUCCESS);
     };
     let question = format!("replace the payload of 1 dead job ({})", dead.entry);
@@ -65,23 +71,43 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
         return Ok(ExitCode::FAILURE);
     }
     let edited = operations.edit(&dead, &edit).await?;
-    match Output::or_fitting(global.output) {
-        Output::Json => output::json(&json!({"edited": 1, "entry": edited.to_string()}))?,
-        Output::Table => output::line(&format!("edited 1 dead job; its entry is now {edited}")),
+    if output == Output::Table {
+        output::line(&format!("edited 1 dead job; its entry is now {edited}"))?;
     }
-    if arguments.replay {
-        let selection = DeadSelection::Entries {
-            queue: dead.queue.parse().ok(),
-            entries: vec![edited],
-        };
-        let stop = CancellationToken::new();
-        let replayed = operations
-            .replay(&selection, &Replay::default(), &stop)
-            .await?;
-        replay::report(global, &replayed)?;
-        if replayed.replayed == 0 {
-            return Ok(ExitCode::FAILURE);
+    // What was edited is told even if the replay fails.
+    let replayed = if arguments.replay {
+        Some(replay_one(&mut operations, &dead, edited).await)
+    } else {
+        None
+    };
+    match (output, &replayed) {
+        (Output::Json, _) => {
+            let mut done = json!({"edited": 1, "entry": edited.to_string()});
+            if let Some(Ok(report)) = &replayed {
+                done["replay"] = json!(report);
+            }
+            output::json(&done)?;
         }
+        (Output::Table, Some(Ok(report))) => replay::report(output, report)?,
+        (Output::Table, _) => {}
     }
-    Ok(ExitCode::SUCCESS)
+    match replayed.transpose()? {
+        Some(report) if report.replayed == 0 => Ok(ExitCode::FAILURE),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+async fn replay_one(
+    operations: &mut Operations,
+    dead: &DeadJob,
+    edited: EntryId,
+) -> Result<ReplayReport, DeadError> {
+    let selection = DeadSelection::Entries {
+        queue: dead.queue.parse().ok(),
+        entries: vec![edited],
+    };
+    let stop = CancellationToken::new();
+    operations
+        .replay(&selection, &Replay::default(), &stop)
+        .await
 }

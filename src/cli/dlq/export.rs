@@ -2,7 +2,7 @@
 
 use super::super::Global;
 use super::editor::create;
-use super::output;
+use super::output::{self, Output};
 use super::select::Filters;
 use crate::queue::DeadJob;
 use crate::services::operations::DeadSelection;
@@ -10,6 +10,7 @@ use anyhow::Context;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
+use serde_json::json;
 use std::io::{BufWriter, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -74,11 +75,14 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
     }
     to.flush().context("failed to write the export")?;
     if !to_pipe {
-        output::line(&format!(
-            "exported {} to {}",
-            output::dead_jobs(exported),
-            arguments.to
-        ));
+        match Output::or_fitting(global.output) {
+            Output::Json => output::json(&json!({"exported": exported, "to": arguments.to}))?,
+            Output::Table => output::line(&format!(
+                "exported {} to {}",
+                output::dead_jobs(exported),
+                arguments.to
+            ))?,
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -43,14 +43,13 @@ async fn json(mut walk: DeadWalk) -> anyhow::Result<()> {
     let mut lead = "[";
     while let Some(page) = walk.next_page().await? {
         for job in page {
-            if !output::line_was_read(&format!("{lead}{}", serde_json::to_string(&job)?)) {
+            if !output::line_was_read(&format!("{lead}{}", serde_json::to_string(&job)?))? {
                 return Ok(());
             }
             lead = ",";
         }
     }
-    output::line(if lead == "[" { "[]" } else { "]" });
-    Ok(())
+    output::line(if lead == "[" { "[]" } else { "]" })
 }
 
 async fn table(mut walk: DeadWalk, cut_off: bool) -> anyhow::Result<()> {
@@ -58,11 +57,14 @@ async fn table(mut walk: DeadWalk, cut_off: bool) -> anyhow::Result<()> {
     let mut left = if cut_off { ROWS_MAX } else { u64::MAX };
     while let Some(page) = walk.next_page().await? {
         let rows: Vec<Vec<String>> = page.iter().map(row).collect();
-        let columns = columns.get_or_insert_with(|| {
-            let columns = Columns::fitting(HEADER, &rows);
-            columns.write(HEADER);
-            columns
-        });
+        let columns = match &mut columns {
+            Some(columns) => columns,
+            none => {
+                let fitting = none.insert(Columns::fitting(HEADER, &rows));
+                fitting.write(HEADER)?;
+                fitting
+            }
+        };
         for row in &rows {
             if left == 0 {
                 output::complain(&format!(
@@ -70,14 +72,14 @@ async fn table(mut walk: DeadWalk, cut_off: bool) -> anyhow::Result<()> {
                 ));
                 return Ok(());
             }
-            if !columns.write(row) {
+            if !columns.write(row)? {
                 return Ok(());
             }
             left -= 1;
         }
     }
     if columns.is_none() {
-        output::line("no dead jobs");
+        output::line("no dead jobs")?;
     }
     Ok(())
 }

@@ -53,12 +53,13 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
         include_too_old: arguments.include_too_old,
         include_often_replayed: arguments.force,
     };
+    let output = Output::or_fitting(global.output);
     let mut operations = global.operations().await?;
     let stop = CancellationToken::new();
     if arguments.dry_run || !arguments.confirmation.is_given() {
         let counted = operations.replay(&selection, &how, &stop).await?;
         if arguments.dry_run || counted.eligible == 0 {
-            report(global, &counted)?;
+            report(output, &counted)?;
             return Ok(ExitCode::SUCCESS);
         }
         let question = format!(
@@ -72,14 +73,14 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
     }
     how.dry_run = false;
     let replayed = or_interrupted(&stop, operations.replay(&selection, &how, &stop)).await?;
-    report(global, &replayed)?;
+    report(output, &replayed)?;
     Ok(exit_code(&stop))
 }
 
 /// Writes what was done.
-pub(super) fn report(global: &Global, report: &ReplayReport) -> anyhow::Result<()> {
-    match Output::or_fitting(global.output) {
-        Output::Json => output::json(report)?,
+pub(super) fn report(output: Output, report: &ReplayReport) -> anyhow::Result<()> {
+    match output {
+        Output::Json => output::json(report),
         Output::Table => {
             let (did, jobs) = if report.dry_run {
                 ("would replay", report.eligible)
@@ -90,10 +91,9 @@ pub(super) fn report(global: &Global, report: &ReplayReport) -> anyhow::Result<(
                 "{did} {} of {}",
                 output::dead_jobs(jobs),
                 because(report)
-            ));
+            ))
         }
     }
-    Ok(())
 }
 
 /// Says why not all, and how.

@@ -41,7 +41,7 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> anyhow::Resul
     };
     match Output::or_fitting(global.output) {
         Output::Json => output::json(&shown)?,
-        Output::Table => lines(&shown),
+        Output::Table => lines(&shown)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -64,7 +64,7 @@ async fn find(operations: &mut Operations, arguments: &Arguments) -> anyhow::Res
     }
 }
 
-fn lines(shown: &Shown) {
+fn lines(shown: &Shown) -> anyhow::Result<()> {
     let job = &shown.job;
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let replays = match job.replayed_at {
@@ -94,12 +94,12 @@ fn lines(shown: &Shown) {
         ("remedy", shown.remedy.to_owned()),
         ("more", or_dash(shown.doc.clone())),
     ] {
-        output::line(&format!("{name:<9} {}", harmless(&value)));
+        output::line(&format!("{name:<9} {}", harmless(&value)))?;
     }
-    output::line("");
+    output::line("")?;
     let payload = match job.job.json() {
         Some(json) => indented(json.get()),
         None => harmless(&String::from_utf8_lossy(job.job.as_bytes())),
     };
-    output::line(&payload);
+    output::line(&payload)
 }

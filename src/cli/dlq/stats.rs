@@ -21,30 +21,31 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> anyhow::Resul
         .await?;
     match Output::or_fitting(global.output) {
         Output::Json => output::json(&groups)?,
-        Output::Table if groups.is_empty() => output::line("no dead jobs"),
-        Output::Table => table(&groups),
+        Output::Table if groups.is_empty() => output::line("no dead jobs")?,
+        Output::Table => table(&groups)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(groups: &[DeadGroup]) {
+fn table(groups: &[DeadGroup]) -> anyhow::Result<()> {
     let rows: Vec<Vec<String>> = groups.iter().map(row).collect();
     output::table(
         &[
             "COUNT", "QUEUE", "KIND", "CODE", "POINTER", "FIRST", "LAST", "SAMPLE",
         ],
         &rows,
-    );
+    )?;
     let mut remedies: Vec<(&str, &str)> = groups
         .iter()
         .map(|group| (group.code.as_str(), group.remedy))
         .collect();
     remedies.sort_unstable();
     remedies.dedup();
-    output::line("");
+    output::line("")?;
     for (code, remedy) in remedies {
-        output::line(&format!("{}: {remedy}", output::harmless(code)));
+        output::line(&format!("{}: {remedy}", output::harmless(code)))?;
     }
+    Ok(())
 }
 
 fn row(group: &DeadGroup) -> Vec<String> {

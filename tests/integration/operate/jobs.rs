@@ -298,3 +298,32 @@ async fn a_payload_is_shown_only_where_it_is_asked_for() {
         assert!(said.contains("klqtest.dev"), "{said}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_job_says_cannot_move_the_cursor_of_who_explains_it() {
+    let mut shop = Shop::open().await;
+    let id = "o-1\u{1b}[2J\u{9b}H";
+    let mut job = order(id);
+    job["kind"] = json!("event.\u{1b}[31mtrack");
+    job["data"]["metric"] = json!("\u{9b}2J");
+    shop.add(EVENTS, &job.to_string()).await;
+    add_dead(&mut shop, &job).await;
+    let explain = ["job", "explain", id, "--payload", "--output", "table"];
+    let (code, said, complaint) = shop.command(&explain).await;
+    assert_eq!(code, Some(0), "{complaint}");
+    assert_eq!(said.matches("[2J").count(), 4, "{said}");
+    let moves = |char: char| char.is_control() && char != '\n';
+    assert!(!said.contains(moves), "{said:?}");
+    let (code, _, complaint) = shop
+        .command(&[
+            "enqueue",
+            "event.\u{1b}[2Jtrack",
+            "--data",
+            "{}",
+            "--output",
+            "table",
+        ])
+        .await;
+    assert_eq!(code, Some(1));
+    assert!(!complaint.contains(moves), "{complaint:?}");
+}

@@ -1,6 +1,7 @@
 //! What operators do, through the real binary.
 
 mod jobs;
+mod output;
 mod queues;
 
 use crate::harness::{EVENTS, Shop};

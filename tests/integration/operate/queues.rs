@@ -6,14 +6,19 @@ use tokio_util::sync::CancellationToken;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_queue_is_shown_as_paused_until_it_is_resumed() {
     let shop = Shop::open().await;
-    let (code, said, _) = shop.command(&["queue", "pause", "event-tracking"]).await;
-    assert_eq!(code, Some(0));
-    assert!(said.contains("paused event-tracking"), "{said}");
+    let told =
+        |changed, paused| json!({"queue": "event-tracking", "paused": paused, "changed": changed});
+    let pause = ["queue", "pause", "event-tracking"];
+    assert_eq!(shop.told(&pause).await, told(true, true));
     assert_eq!(paused(&shop).await, ["event-tracking"]);
-    let (code, said, _) = shop.command(&["queue", "pause", "event-tracking"]).await;
+    assert_eq!(shop.told(&pause).await, told(false, true));
+    let (code, said, _) = shop
+        .command(&[&pause[..], &["--output", "table"]].concat())
+        .await;
     assert_eq!((code, said.contains("already")), (Some(0), true), "{said}");
-    let (code, _, _) = shop.command(&["queue", "resume", "event-tracking"]).await;
-    assert_eq!(code, Some(0));
+    let resume = ["queue", "resume", "event-tracking"];
+    assert_eq!(shop.told(&resume).await, told(true, false));
+    assert_eq!(shop.told(&resume).await, told(false, false));
     assert!(paused(&shop).await.is_empty());
 }
 

@@ -1,0 +1,60 @@
+use super::*;
+use std::fs::File;
+use std::process::{Command, Stdio};
+
+/// Runs a command whose output goes to a full disk.
+fn to_a_full_disk(shop: &Shop, arguments: &[&str]) -> (Option<i32>, String) {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_klaviyod"))
+        .args(arguments)
+        .env("KLAVIYOD_REDIS_URL", shop.redis_url())
+        .stdin(Stdio::null())
+        .stdout(full)
+        .output()
+        .unwrap();
+    let complaint = String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), complaint)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_a_failure_of_every_command_that_writes() {
+    let mut shop = Shop::open().await;
+    add_dead(&mut shop, &order("dead")).await;
+    for arguments in [
+        &["queue", "list", "--output", "json"][..],
+        &["queue", "list", "--output", "table"],
+        &["dlq", "list", "--output", "json"],
+        &["dlq", "list", "--output", "table"],
+        &["dlq", "export"],
+        &["job", "explain", "dead", "--output", "table"],
+        &["schema"],
+        &["completions", "bash"],
+    ] {
+        let (code, complaint) = to_a_full_disk(&shop, arguments);
+        assert_eq!(code, Some(1), "{arguments:?}: {complaint}");
+        assert!(complaint.contains("failed to write"), "{complaint}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_pipe_ends_a_command_quietly() {
+    let mut shop = Shop::open().await;
+    add_dead(&mut shop, &order("dead")).await;
+    for arguments in [
+        &["dlq", "list", "--output", "json"][..],
+        &["schema"],
+        &["completions", "bash"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(env!("CARGO_BIN_EXE_klaviyod"))
+            .args(arguments)
+            .env("KLAVIYOD_REDIS_URL", shop.redis_url())
+            .stdin(Stdio::null())
+            .stdout(writer)
+            .output()
+            .unwrap();
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), complaint.as_str()), (Some(0), ""));
+    }
+}
