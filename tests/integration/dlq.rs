@@ -5,8 +5,10 @@ use crate::letters::{EVENTS_DEAD, Letter, PROFILES_DEAD, event};
 use jiff::SignedDuration;
 use klaviyo_jobs::Keys;
 use klaviyod::queue::{Connection, DeadRange, dead_page, recorded_actions};
+use klaviyod::services::operations::{DeadFilter, DeadSelection, Operations};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use tokio_util::sync::CancellationToken;
 
 /// Letters that differ in everything a filter can ask for.
 async fn various(shop: &mut Shop) {
@@ -307,6 +309,15 @@ async fn discarded_jobs_are_gone_and_the_others_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_discard_that_finds_nothing_asks_nothing_and_deletes_nothing() {
+    let mut shop = Shop::open().await;
+    let done = shop.told(&["dlq", "discard", "--all"]).await;
+    assert_eq!(done, json!({"discarded": 0}));
+    let recorded = recorded_actions(&mut shop.redis, &Keys::default(), 10).await;
+    assert_eq!(recorded.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_changed_dead_jobs_is_on_record_without_anything_of_people() {
     let mut shop = Shop::open().await;
     let entries = shop
@@ -397,4 +408,34 @@ async fn the_dead_letters_are_never_trimmed_and_say_what_is_known() {
         && job.pointer.as_deref() == Some("/data")
         && !job.detail.is_empty()));
     daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_discard_deletes_what_was_counted_and_nothing_that_died_since() {
+    let mut shop = Shop::open().await;
+    let letters: Vec<Letter> = ["e-1", "e-2", "e-3"]
+        .iter()
+        .map(|id| Letter::fresh(&event(id)))
+        .collect();
+    let entries = shop.bury(EVENTS_DEAD, &letters).await;
+    let all = |limit| {
+        DeadSelection::Matching(DeadFilter {
+            limit,
+            ..DeadFilter::default()
+        })
+    };
+    let mut operations = Operations::new(shop.redis.clone(), Keys::default());
+    for (limit, discarded, left) in [(Some(2), 1, 3), (None, 3, 2)] {
+        let counted = operations.dead_count(&all(limit)).await.unwrap();
+        // Between the question and the answer one is gone, and others die, also on a queue that had none.
+        let mut delete = redis::cmd("XDEL");
+        delete.arg(EVENTS_DEAD).arg(&entries[0]);
+        delete.query_async::<()>(&mut shop.redis).await.unwrap();
+        shop.bury(EVENTS_DEAD, &letters[..1]).await;
+        shop.bury(PROFILES_DEAD, &letters[..1]).await;
+        let stop = CancellationToken::new();
+        let done = operations.discard(&all(limit), Some(&counted), &stop).await;
+        assert_eq!(done.unwrap().discarded, discarded, "{limit:?}");
+        assert_eq!(shop.dead().await.len(), left, "{limit:?}");
+    }
 }

@@ -12,7 +12,7 @@ mod search;
 
 pub use crate::queue::find::ENTRIES_MAX as JOBS_AHEAD_MAX;
 pub use dead::{
-    DeadEdit, DeadError, DeadFilter, DeadGroup, DeadSelection, DeadWalk, Discarded, Flows,
+    Counted, DeadEdit, DeadError, DeadFilter, DeadGroup, DeadSelection, DeadWalk, Discarded, Flows,
     REPLAYS_MAX, Replay, ReplayReport,
 };
 pub use jobs::{CancelError, Cancelled, Explanation, JobState, LocatedJob};

@@ -3,7 +3,7 @@
 use super::super::Operations;
 use super::error::DeadError;
 use super::select::DeadSelection;
-use super::walk::DeadWalk;
+use super::walk::{DeadWalk, Ends};
 use crate::queue::{EntryId, discard_dead};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -16,31 +16,47 @@ pub struct Discarded {
     pub discarded: u64,
 }
 
+/// What was counted: how many, and the last of them in each queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// How many.
+    pub jobs: u64,
+    last: Ends,
+}
+
 impl Operations {
     /// Counts the chosen dead jobs.
     ///
     /// # Errors
     /// [`DeadError`].
-    pub async fn dead_count(&mut self, selection: &DeadSelection) -> Result<u64, DeadError> {
+    pub async fn dead_count(&mut self, selection: &DeadSelection) -> Result<Counted, DeadError> {
         let mut walk = self.dead_walk(selection).await?;
-        let mut count = 0;
+        let mut counted = Counted::default();
         while let Some(page) = walk.next_page().await? {
-            count += page.len() as u64;
+            counted.jobs += page.len() as u64;
+            for job in page {
+                counted.last.insert(job.queue, job.entry);
+            }
         }
-        Ok(count)
+        Ok(counted)
     }
 
-    /// Deletes the chosen dead jobs, until `stop` is cancelled.
+    /// Deletes the chosen dead jobs, until `stop` is cancelled; of those that were counted before, no others.
     ///
     /// # Errors
     /// [`DeadError`].
     pub async fn discard(
         &mut self,
         selection: &DeadSelection,
+        counted: Option<&Counted>,
         stop: &CancellationToken,
     ) -> Result<Discarded, DeadError> {
         let mut discarded = 0;
         let walk = self.dead_walk(selection).await?;
+        let walk = match counted {
+            Some(counted) => walk.until(counted.last.clone()),
+            None => walk,
+        };
         let (target, detail) = selection.recorded();
         let begun = self.begin("dlq.discard", &target, detail).await?;
         let ended = self.discard_pages(walk, stop, &mut discarded).await;

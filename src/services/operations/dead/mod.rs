@@ -11,7 +11,7 @@ mod select;
 mod stats;
 mod walk;
 
-pub use discard::Discarded;
+pub use discard::{Counted, Discarded};
 pub use edit::DeadEdit;
 pub use error::DeadError;
 pub use replay::{Flows, REPLAYS_MAX, Replay, ReplayReport};

@@ -7,10 +7,13 @@ use crate::queue::{
     Connection, DeadJob, DeadRange, EntryId, RedisResult, dead_job, dead_page, newest_dead,
 };
 use klaviyo_jobs::Keys;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Entries that are fetched by name for one page: each may have 5 MB.
 const NAMED_PER_PAGE: usize = 10;
+
+/// The last entry in each queue that a walk comes to; it passes the other queues by.
+pub(super) type Ends = BTreeMap<String, EntryId>;
 
 /// A walk over dead letters. It ends where they ended when it came to the queue.
 #[derive(Debug)]
@@ -18,6 +21,7 @@ pub struct DeadWalk {
     redis: Connection,
     keys: Keys,
     source: Source,
+    ends: Option<Ends>,
     left: u64,
 }
 
@@ -60,6 +64,7 @@ impl Operations {
             redis: self.redis.clone(),
             keys: self.keys.clone(),
             source,
+            ends: None,
             left: limit.unwrap_or(u64::MAX),
         })
     }
@@ -149,6 +154,13 @@ impl Operations {
 }
 
 impl DeadWalk {
+    /// Ends the walk earlier: what came after these was not there when somebody looked. Named entries never change, so
+    /// a walk over them needs no end.
+    pub(super) fn until(mut self, last: Ends) -> Self {
+        self.ends = Some(last);
+        self
+    }
+
     /// Returns the next page that has something in it; `None` at the end.
     ///
     /// # Errors
@@ -172,6 +184,7 @@ impl DeadWalk {
             redis,
             keys,
             source,
+            ends,
             ..
         } = self;
         match source {
@@ -192,7 +205,7 @@ impl DeadWalk {
             } => {
                 let (queue, range) = match current {
                     Some(current) => *current,
-                    None => match begin(redis, keys, filter, rest).await? {
+                    None => match begin(redis, keys, filter, ends.as_ref(), rest).await? {
                         Some(begun) => *current.insert(begun),
                         None => return Ok(None),
                     },
@@ -214,10 +227,14 @@ async fn begin(
     redis: &mut Connection,
     keys: &Keys,
     filter: &DeadFilter,
+    ends: Option<&Ends>,
     rest: &mut VecDeque<&'static str>,
 ) -> RedisResult<Option<(&'static str, DeadRange)>> {
     while let Some(queue) = rest.front().copied() {
-        let newest = newest_dead(redis, keys, queue).await?;
+        let newest = match ends {
+            Some(ends) => ends.get(queue).copied(),
+            None => newest_dead(redis, keys, queue).await?,
+        };
         rest.pop_front();
         if let Some(newest) = newest {
             let range = filter.range();
