@@ -147,6 +147,11 @@ impl Message {
         self.queue
     }
 
+    /// Whether its id is claimed, so that a repeat is a duplicate instead of a second job.
+    pub fn is_claimed(&self) -> bool {
+        self.claim.is_some()
+    }
+
     /// Returns the whole job in JSON.
     pub fn json(&self) -> &[u8] {
         &self.json

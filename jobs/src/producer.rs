@@ -8,7 +8,7 @@ use crate::keys::claim_hash;
 use crate::message::random_id;
 use crate::{Invalid, Job, Keys, Message, Options};
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
-use redis::{RedisError, RedisResult, Script};
+use redis::{ErrorKind, RedisError, RedisResult, Script};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -56,6 +56,20 @@ pub enum ProduceError {
     /// Redis did not take it, or its answer was lost; enqueue it again with the same id.
     #[error("failed to write the job to Redis")]
     Redis(#[from] RedisError),
+}
+
+impl ProduceError {
+    /// Whether the job may be in Redis all the same, because its answer was lost. Enqueueing it again is safe if its
+    /// id is claimed; else it may be there twice.
+    pub fn may_be_written(&self) -> bool {
+        match self {
+            Self::Invalid(_) => false,
+            Self::Redis(error) => {
+                let is_refused_by_script = error.kind() == ErrorKind::UnexpectedReturnType;
+                error.code().is_none() && !is_refused_by_script && !error.is_connection_refusal()
+            }
+        }
+    }
 }
 
 impl Producer<ConnectionManager> {
@@ -221,7 +235,7 @@ fn script_answer(answer: String) -> RedisResult<String> {
     match answer.strip_prefix('!') {
         None => Ok(answer),
         Some(error) => Err(RedisError::from((
-            redis::ErrorKind::UnexpectedReturnType,
+            ErrorKind::UnexpectedReturnType,
             "refused in a script",
             error.to_owned(),
         ))),
@@ -247,4 +261,24 @@ fn receipt(id: String, answer: RedisResult<String>) -> Enqueued {
             entry: Some(answer),
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn only_a_lost_answer_leaves_open_whether_a_job_was_written() {
+        let io = |kind: io::ErrorKind| RedisError::from(io::Error::from(kind));
+        let lost = [io::ErrorKind::BrokenPipe, io::ErrorKind::TimedOut].map(io);
+        for error in lost {
+            assert!(ProduceError::Redis(error).may_be_written());
+        }
+        let full = script_answer("!OOM command not allowed".to_owned()).unwrap_err();
+        let refused = [io(io::ErrorKind::ConnectionRefused), full];
+        for error in refused {
+            assert!(!ProduceError::Redis(error).may_be_written());
+        }
+    }
 }

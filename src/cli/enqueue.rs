@@ -6,7 +6,7 @@ use crate::queue::{Connection, Redis};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::{SignedDuration, Timestamp};
-use klaviyo_jobs::{Enqueued, Lane, Message, Options, Outcome, ProduceError, Producer};
+use klaviyo_jobs::{Lane, Message, Options, Outcome, ProduceError, Producer};
 use output::Output;
 use secrecy::ExposeSecret;
 use serde::Serialize;
@@ -93,21 +93,23 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
     let redis = Redis::at(config.redis_url.expose_secret())?;
     let producer = Producer::new(redis.connect().await?, keys);
     let mut summary = Summary::default();
-    if let Some(from) = &arguments.ndjson {
-        enqueue_lines(&producer, source(from)?, &options, &mut summary).await?;
+    let stopped = if let Some(from) = &arguments.ndjson {
+        let stopped = enqueue_lines(&producer, source(from)?, &options, &mut summary).await?;
+        stopped.map(|it| it.of_file(summary.accepted))
     } else {
         let data: serde_json::Value =
             serde_json::from_str(&payload(&arguments.data)?).context("--data is not JSON")?;
         let job = serde_json::json!({"kind": arguments.kind, "data": data});
         let message = Message::from_json(&serde_json::to_vec(&job)?, &options);
-        send(
-            &producer,
-            vec![(0, message.map_err(ProduceError::Invalid))],
-            &mut summary,
-        )
-        .await?;
-    }
+        let id = message.as_ref().map_or("", Message::id).to_owned();
+        let message = message.map_err(ProduceError::Invalid);
+        let stopped = send(&producer, vec![(0, message)], &mut summary).await;
+        stopped.map(|it| it.of_one(&id))
+    };
     report(global, &summary)?;
+    if let Some(error) = stopped {
+        return Err(error);
+    }
     Ok(if summary.rejected_count == 0 {
         ExitCode::SUCCESS
     } else {
@@ -161,7 +163,7 @@ async fn enqueue_lines(
     mut source: Box<dyn BufRead>,
     options: &Options,
     summary: &mut Summary,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<Stopped>> {
     let progress = progress();
     let mut chunk = Vec::with_capacity(CHUNK);
     let mut line = Vec::new();
@@ -183,12 +185,16 @@ async fn enqueue_lines(
         ));
         if chunk.len() == CHUNK {
             progress.inc(CHUNK as u64);
-            send(producer, std::mem::take(&mut chunk), summary).await?;
+            let stopped = send(producer, std::mem::take(&mut chunk), summary).await;
+            if stopped.is_some() {
+                progress.finish_and_clear();
+                return Ok(stopped);
+            }
         }
     }
-    send(producer, chunk, summary).await?;
+    let stopped = send(producer, chunk, summary).await;
     progress.finish_and_clear();
-    Ok(())
+    Ok(stopped)
 }
 
 fn progress() -> ProgressBar {
@@ -200,50 +206,105 @@ fn progress() -> ProgressBar {
     ProgressBar::new_spinner().with_style(style)
 }
 
+/// Enqueues a chunk and counts what became of every job of it, also behind one that Redis did not take.
 async fn send(
     producer: &Producer<Connection>,
     chunk: Vec<(u64, Result<Message, ProduceError>)>,
     summary: &mut Summary,
-) -> anyhow::Result<()> {
+) -> Option<Stopped> {
     let mut messages = Vec::with_capacity(chunk.len());
-    let mut indices = Vec::with_capacity(chunk.len());
+    let mut sent = Vec::with_capacity(chunk.len());
     for (index, message) in chunk {
         match message {
             Ok(message) => {
+                sent.push((index, message.is_claimed()));
                 messages.push(message);
-                indices.push(index);
             }
             Err(error) => summary.reject(index, &error),
         }
     }
-    for (index, enqueued) in indices
-        .into_iter()
-        .zip(producer.enqueue_many(messages).await)
-    {
-        summary.count(index, enqueued)?;
+    let mut stopped: Option<Stopped> = None;
+    let answers = producer.enqueue_many(messages).await;
+    for ((index, is_claimed), enqueued) in sent.into_iter().zip(answers) {
+        if let (None, Err(error)) = (&stopped, &enqueued) {
+            stopped = Some(Stopped::at(index, error.clone()));
+        }
+        if let Some(stopped) = &mut stopped {
+            stopped.last = index;
+            let may_be_there = enqueued
+                .as_ref()
+                .map_or_else(ProduceError::may_be_written, |_| true);
+            stopped.repeatable += u64::from(may_be_there && !is_claimed);
+            stopped.claimed += u64::from(may_be_there && is_claimed);
+        }
+        match enqueued.map(|receipt| receipt.outcome) {
+            Ok(Outcome::Accepted) => summary.accepted += 1,
+            Ok(Outcome::Duplicate) => summary.duplicates += 1,
+            Err(_) => {}
+        }
     }
-    Ok(())
+    stopped
+}
+
+/// Where Redis stopped taking jobs, and what is known about the rest of that chunk.
+#[derive(Debug)]
+struct Stopped {
+    first: u64,
+    last: u64,
+    /// Jobs from there on that are or may be on their queues, and that a repeat would put there again.
+    repeatable: u64,
+    /// Jobs from there on that are or may be on their queues, and whose repeat is a duplicate.
+    claimed: u64,
+    error: ProduceError,
+}
+
+impl Stopped {
+    fn at(index: u64, error: ProduceError) -> Self {
+        Self {
+            first: index,
+            last: index,
+            repeatable: 0,
+            claimed: 0,
+            error,
+        }
+    }
+
+    /// Says how to go on with a file.
+    fn of_file(self, accepted: u64) -> anyhow::Error {
+        let (first, last) = (self.first + 1, self.last + 1);
+        let duplicates = match self.claimed {
+            0 => "",
+            _ => ", what was accepted behind it counts among the duplicates",
+        };
+        let twice = match self.repeatable {
+            0 => String::new(),
+            jobs => format!(
+                ", but {jobs} of the lines {first} to {last} are or may be on their queues and would be there twice, \
+                 because no id of theirs is claimed (`id` and --unique-for)"
+            ),
+        };
+        let text = format!(
+            "stopped at line {first}, {accepted} accepted; go on from line {first}{duplicates}{twice}"
+        );
+        anyhow::Error::new(self.error).context(text)
+    }
+
+    /// Says how to go on with a single job.
+    fn of_one(self, id: &str) -> anyhow::Error {
+        let text = if self.claimed > 0 {
+            "enqueue it again with the same --id; if it is on its queue already, that is a duplicate".to_owned()
+        } else if self.repeatable > 0 {
+            format!(
+                "it may be on its queue already; look with `klaviyod job explain {id}` before you enqueue it again"
+            )
+        } else {
+            "nothing was enqueued".to_owned()
+        };
+        anyhow::Error::new(self.error).context(text)
+    }
 }
 
 impl Summary {
-    fn count(&mut self, index: u64, enqueued: Enqueued) -> anyhow::Result<()> {
-        match enqueued {
-            Ok(receipt) => match receipt.outcome {
-                Outcome::Accepted => self.accepted += 1,
-                Outcome::Duplicate => self.duplicates += 1,
-            },
-            Err(error @ ProduceError::Invalid(_)) => self.reject(index, &error),
-            Err(error) => {
-                return Err(anyhow::Error::new(error).context(format!(
-                    "stopped at line {} after {} accepted; enqueue the same file again, ids that were accepted count as duplicates",
-                    index + 1,
-                    self.accepted
-                )));
-            }
-        }
-        Ok(())
-    }
-
     fn reject(&mut self, index: u64, error: &ProduceError) {
         self.rejected_count += 1;
         if self.rejected.len() < EXPLAINED_MAX {
@@ -253,5 +314,46 @@ impl Summary {
             };
             self.rejected.push(Rejected { index, detail });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stopped(repeatable: u64, claimed: u64) -> Stopped {
+        let lost = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        Stopped {
+            last: 9,
+            repeatable,
+            claimed,
+            ..Stopped::at(2, ProduceError::Redis(lost.into()))
+        }
+    }
+
+    #[test]
+    fn duplicates_are_promised_only_where_ids_are_claimed() {
+        let text = stopped(0, 8).of_file(2).to_string();
+        assert!(
+            text.contains("line 3, 2 accepted") && text.contains("duplicates"),
+            "{text}"
+        );
+        let text = stopped(8, 0).of_file(2).to_string();
+        assert!(
+            text.contains("8 of the lines 3 to 10") && !text.contains("duplicates"),
+            "{text}"
+        );
+        assert!(
+            stopped(0, 1)
+                .of_one("o-1")
+                .to_string()
+                .contains("duplicate")
+        );
+        assert!(
+            stopped(1, 0)
+                .of_one("o-1")
+                .to_string()
+                .contains("job explain o-1")
+        );
     }
 }

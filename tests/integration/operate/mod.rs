@@ -1,5 +1,6 @@
 //! What operators do, through the real binary.
 
+mod enqueue;
 mod jobs;
 mod output;
 mod queues;
