@@ -152,7 +152,7 @@ pub fn fail(error: &anyhow::Error) -> ExitCode {
 
 impl Global {
     fn given(&self) -> Given {
-        Given::read(self.config.as_deref(), std::env::vars())
+        Given::read(self.config.as_deref(), std::env::vars_os())
     }
 
     fn load(&self, need: Need) -> anyhow::Result<Config> {

@@ -3,8 +3,12 @@
 use super::settings::{SETTINGS, Setting, find, long_name};
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use url::Url;
+
+/// What the names of our variables begin with; all others are nothing to us.
+const PREFIXES: [&str; 2] = ["KLAVIYOD_", "KLAVIYO_"];
 
 /// What was given; and the mistakes so far.
 #[derive(Debug, Default)]
@@ -18,7 +22,7 @@ impl Given {
     /// Reads the file and then the environment over it.
     pub fn read(
         file: Option<&Path>,
-        environment: impl IntoIterator<Item = (String, String)>,
+        environment: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
     ) -> Self {
         let mut given = Self::default();
         let found = file.map(Path::to_path_buf).or_else(default_file);
@@ -30,10 +34,24 @@ impl Given {
                 )),
             }
         }
-        let mut environment: Vec<_> = environment.into_iter().collect();
+        let ours = |name: &OsString| {
+            PREFIXES
+                .iter()
+                .any(|it| name.as_encoded_bytes().starts_with(it.as_bytes()))
+        };
+        let environment = environment
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()));
+        let mut environment: Vec<(OsString, OsString)> =
+            environment.filter(|(name, _)| ours(name)).collect();
         environment.sort();
         for (name, value) in environment {
-            given.add_variable(&name, value);
+            match (name.to_str(), value.into_string()) {
+                (Some(name), Ok(value)) => given.add_variable(name, value),
+                _ => given
+                    .mistakes
+                    .push(format!("the variable {} is not UTF-8", name.display())),
+            }
         }
         given
     }
@@ -84,9 +102,6 @@ impl Given {
     }
 
     fn add_variable(&mut self, variable: &str, value: String) {
-        if !variable.starts_with("KLAVIYOD_") && !variable.starts_with("KLAVIYO_") {
-            return;
-        }
         if let Some(name) = name_of_variable(variable) {
             return self.set(&name, value);
         }

@@ -109,6 +109,18 @@ fn an_account_whose_name_another_begins_with_is_there_once() {
 }
 
 #[test]
+fn a_filter_that_cannot_be_understood_is_a_mistake() {
+    let wrong = with(&[("KLAVIYOD_LOG", "info,,=[x")]);
+    let mistakes = wrong.config(Need::Redis).unwrap_err().0;
+    assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+    assert!(mistakes[0].contains("`log.filter`"), "{mistakes:?}");
+    for right in ["info", "off", "klaviyod=debug,warn", ""] {
+        let right = with(&[("KLAVIYOD_LOG", right)]);
+        assert!(right.config(Need::Redis).is_ok());
+    }
+}
+
+#[test]
 fn retries_are_configured_by_queue() {
     let config = with(&[
         ("KLAVIYOD_QUEUES__EVENT_TRACKING__ATTEMPTS_MAX", "3"),

@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
+use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
 
 const TOKEN_BYTES_MIN: usize = 16;
@@ -74,6 +75,11 @@ impl Given {
             }
         };
         let filter = self.text("log.filter").unwrap_or_default();
+        if EnvFilter::try_new(&filter).is_err() {
+            self.mistake(
+                "`log.filter` is not a filter; write info, or klaviyod=debug,warn".to_owned(),
+            );
+        }
         Some(Log { filter, json })
     }
 

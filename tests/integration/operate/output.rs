@@ -1,5 +1,6 @@
 use super::*;
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 
 /// Runs a command whose output goes to a full disk.
@@ -56,5 +57,25 @@ async fn a_closed_pipe_ends_a_command_quietly() {
             .unwrap();
         let complaint = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), complaint.as_str()), (Some(0), ""));
+    }
+}
+
+#[test]
+fn a_variable_that_is_not_utf_8_is_a_mistake_only_if_it_is_ours() {
+    let latin = std::ffi::OsStr::from_bytes(b"caf\xe9");
+    for (variable, code) in [("SOMEBODY_ELSES", 0), ("KLAVIYOD_LEASE", 2)] {
+        let output = Command::new(env!("CARGO_BIN_EXE_klaviyod"))
+            .args(["--config", "/dev/null", "config", "check"])
+            .env_clear()
+            .env("KLAVIYO_PRIVATE_KEY", "pk_1")
+            .env(variable, latin)
+            .output()
+            .unwrap();
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{complaint}");
+        if code == 2 {
+            assert_eq!(complaint.lines().count(), 1, "{complaint}");
+            assert!(complaint.contains("KLAVIYOD_LEASE"), "{complaint}");
+        }
     }
 }
