@@ -1,6 +1,7 @@
 //! A Redis server of our own on a free port, for `dev` and for tests. It ends with its owner.
 
 use anyhow::{Context, bail};
+use std::fs::{File, TryLockError};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
@@ -9,6 +10,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
 const SERVERS: [&str; 2] = ["redis-server", "valkey-server"];
+const LOCK: &str = "redis.lock";
 const START_MAX: Duration = Duration::from_secs(10);
 /// Another process may take the free port before the server does.
 const PORTS_TRIED_MAX: usize = 5;
@@ -25,13 +27,14 @@ impl PrivateRedis {
     /// Starts a server that keeps its files in `folder`.
     ///
     /// # Errors
-    /// If neither `redis-server` nor `valkey-server` can be started.
+    /// If neither `redis-server` nor `valkey-server` can be started, or another one keeps its files there.
     pub async fn start(folder: &Path, append_only: bool) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder)
             .context("failed to create the folder of the private Redis")?;
+        let lock = lock(folder)?;
         for _ in 0..PORTS_TRIED_MAX {
             let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-            let mut server = spawn(folder, port, append_only)?;
+            let mut server = spawn(folder, &lock, port, append_only)?;
             if answers(&mut server, port).await? {
                 return Ok(Self {
                     port,
@@ -51,12 +54,35 @@ impl PrivateRedis {
     }
 }
 
-fn spawn(folder: &Path, port: u16, append_only: bool) -> anyhow::Result<Child> {
+/// Takes the folder for one server: two would write one append-only file.
+fn lock(folder: &Path) -> anyhow::Result<File> {
+    let mut options = File::options();
+    let file = options
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(folder.join(LOCK));
+    let file = file.context("failed to open the lock of the private Redis")?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!(
+            "a private Redis uses {} already; end the other `klaviyod dev` (or the redis-server it left behind), or \
+             choose another folder with --folder",
+            folder.display()
+        ),
+        Err(TryLockError::Error(error)) => {
+            Err(error).context("failed to lock the folder of the private Redis")
+        }
+    }
+}
+
+fn spawn(folder: &Path, lock: &File, port: u16, append_only: bool) -> anyhow::Result<Child> {
     for server in SERVERS {
         let mut command = Command::new(server);
         command
             .current_dir(folder)
-            .stdin(Stdio::null())
+            // The server holds the lock too, so that it lasts if we are killed and the server is not.
+            .stdin(lock.try_clone().context("failed to pass the lock on")?)
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         command.args([
@@ -103,4 +129,26 @@ async fn answers(server: &mut Child, port: u16) -> anyhow::Result<bool> {
         sleep(Duration::from_millis(20)).await;
     }
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    #[tokio::test]
+    async fn two_servers_do_not_share_a_folder() {
+        let folder = TempDir::new().unwrap();
+        let first = PrivateRedis::start(folder.path(), true).await.unwrap();
+        let refused = PrivateRedis::start(folder.path(), true).await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("--folder"), "{refused}");
+        drop(first);
+        // The server ends a moment after its owner.
+        let deadline = Instant::now() + START_MAX;
+        while PrivateRedis::start(folder.path(), true).await.is_err() {
+            assert!(Instant::now() < deadline, "the folder is never free again");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
 }

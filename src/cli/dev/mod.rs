@@ -43,21 +43,27 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result<ExitCode> {
-    // A demo that ends starts from nothing, and two of them do not meet.
-    let folder = if arguments.once {
-        arguments
-            .folder
-            .join(format!("demo-{}", std::process::id()))
-    } else {
-        arguments.folder.join("redis")
-    };
+    let folder = arguments.redis_folder();
     let redis = PrivateRedis::start(&folder, true).await?;
     let result = with_redis(global, &arguments, &redis, &folder).await;
     drop(redis);
-    if arguments.once {
+    if arguments.demo {
         remove(&folder);
     }
     result
+}
+
+impl Arguments {
+    /// Where Redis keeps its files. A demo starts from nothing, as its local Klaviyo does: the ids of a day before
+    /// would be claimed still.
+    fn redis_folder(&self) -> PathBuf {
+        if self.demo {
+            self.folder
+                .join(format!("demo-{:016x}", rand::random::<u64>()))
+        } else {
+            self.folder.join("redis")
+        }
+    }
 }
 
 fn remove(folder: &Path) {
@@ -191,4 +197,29 @@ fn progress(day: &Day) -> ProgressBar {
     let style = ProgressStyle::with_template("delivering      {bar:40} {pos}/{len} {elapsed}")
         .expect("the template is constant");
     ProgressBar::new(day.events() + CUSTOMERS).with_style(style)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_demo_starts_from_nothing_and_the_rest_goes_on_where_it_was() {
+        let arguments = |demo| Arguments {
+            demo,
+            once: false,
+            folder: PathBuf::from("kept"),
+        };
+        let demos = [
+            arguments(true).redis_folder(),
+            arguments(true).redis_folder(),
+        ];
+        assert_ne!(demos[0], demos[1]);
+        assert!(
+            demos
+                .iter()
+                .all(|it| !it.exists() && it.starts_with("kept"))
+        );
+        assert_eq!(arguments(false).redis_folder(), Path::new("kept/redis"));
+    }
 }
