@@ -365,11 +365,17 @@ async fn an_idle_member_asks_redis_once_a_second() {
         account.member(BudgetScale::Real).await,
         account.member(BudgetScale::Real).await,
     ];
-    let mut redis = account.connection().await;
-    let before = commands(&mut redis).await;
-    sleep(Duration::from_secs(4)).await;
-    let asked = commands(&mut redis).await - before;
-    assert!(asked <= 2 * 5 + 1, "{asked} commands in 4 s");
+    // Whoever asks more often does so in every window; what belongs to the start, only in the first.
+    until_async("two members ask twice a second", async || {
+        let mut redis = account.connection().await;
+        let begun = Instant::now();
+        let before = commands(&mut redis).await;
+        sleep(Duration::from_secs(3)).await;
+        let asked = commands(&mut redis).await - before;
+        // As many as the true length of the window allows, one more at either end, and our own question.
+        asked > 1 && asked <= 2 * (begun.elapsed().as_secs() + 2) + 1
+    })
+    .await;
     for member in members {
         member.fleet.leave().await;
     }

@@ -104,25 +104,33 @@ impl Shop {
         App::start(&self.config()).await.unwrap()
     }
 
+    /// A command of the real binary that sees nothing of who runs the tests: no variable and no file of theirs.
+    pub(crate) fn klaviyod(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_klaviyod"));
+        command.env_clear();
+        for kept in ["PATH", "HOME", "TMPDIR"] {
+            if let Some(value) = std::env::var_os(kept) {
+                command.env(kept, value);
+            }
+        }
+        command
+            .args(["--config", "/dev/null"])
+            .args(arguments)
+            .envs(self.variables.iter().cloned());
+        command
+    }
+
     /// Starts a command of the real binary.
     pub(crate) fn binary(&self, arguments: &[&str]) -> Child {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_klaviyod"));
-        command
-            .args(arguments)
-            .envs(self.variables.iter().cloned())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
+        let mut command = self.klaviyod(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         command.kill_on_drop(true).spawn().unwrap()
     }
 
     /// Starts a command of the real binary, and returns what it logs.
     pub(crate) fn logging(&self, arguments: &[&str]) -> (Child, Lines<BufReader<ChildStderr>>) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_klaviyod"));
-        command
-            .args(arguments)
-            .envs(self.variables.iter().cloned())
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped());
+        let mut command = self.klaviyod(arguments);
+        command.stdin(Stdio::null()).stderr(Stdio::piped());
         let mut process = command.kill_on_drop(true).spawn().unwrap();
         let log = BufReader::new(process.stderr.take().unwrap()).lines();
         (process, log)
@@ -130,11 +138,8 @@ impl Shop {
 
     /// Runs a command of the real binary to its end: exit code, standard output, standard error.
     pub(crate) async fn command(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_klaviyod"));
-        command
-            .args(arguments)
-            .envs(self.variables.iter().cloned())
-            .stdin(Stdio::null());
+        let mut command = self.klaviyod(arguments);
+        command.stdin(Stdio::null());
         let output = command.kill_on_drop(true).output().await.unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (

@@ -4,15 +4,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 
 /// Runs a command whose output goes to a full disk.
-fn to_a_full_disk(shop: &Shop, arguments: &[&str]) -> (Option<i32>, String) {
+async fn to_a_full_disk(shop: &Shop, arguments: &[&str]) -> (Option<i32>, String) {
     let full = File::options().write(true).open("/dev/full").unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_klaviyod"))
-        .args(arguments)
-        .env("KLAVIYOD_REDIS_URL", shop.redis_url())
-        .stdin(Stdio::null())
-        .stdout(full)
-        .output()
-        .unwrap();
+    let mut command = shop.klaviyod(arguments);
+    let command = command.stdin(Stdio::null()).stdout(full);
+    let output = command.output().await.unwrap();
     let complaint = String::from_utf8(output.stderr).unwrap();
     (output.status.code(), complaint)
 }
@@ -31,7 +27,7 @@ async fn a_full_disk_is_a_failure_of_every_command_that_writes() {
         &["schema"],
         &["completions", "bash"],
     ] {
-        let (code, complaint) = to_a_full_disk(&shop, arguments);
+        let (code, complaint) = to_a_full_disk(&shop, arguments).await;
         assert_eq!(code, Some(1), "{arguments:?}: {complaint}");
         assert!(complaint.contains("failed to write"), "{complaint}");
     }
@@ -48,13 +44,9 @@ async fn a_closed_pipe_ends_a_command_quietly() {
     ] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let output = Command::new(env!("CARGO_BIN_EXE_klaviyod"))
-            .args(arguments)
-            .env("KLAVIYOD_REDIS_URL", shop.redis_url())
-            .stdin(Stdio::null())
-            .stdout(writer)
-            .output()
-            .unwrap();
+        let mut command = shop.klaviyod(arguments);
+        let command = command.stdin(Stdio::null()).stdout(writer);
+        let output = command.output().await.unwrap();
         let complaint = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), complaint.as_str()), (Some(0), ""));
     }
