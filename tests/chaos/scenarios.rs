@@ -125,17 +125,21 @@ pub(crate) const ALL: &[Scenario] = &[
 
 /// Runs what was asked for, prints the table, and says whether everything was as required.
 pub(crate) async fn run(arguments: &Arguments) -> bool {
-    if let Some(unknown) = arguments
-        .names
-        .iter()
-        .find(|name| !ALL.iter().any(|scenario| scenario.name == **name))
-    {
-        println!("there is no scenario `{unknown}`; see --list");
-        return false;
+    // A name may be meant for another test program: cargo hands it to all of them.
+    for name in &arguments.names {
+        if !ALL.iter().any(|scenario| scenario.name == *name) {
+            println!("no scenario matches `{name}`; see --list");
+        }
     }
+    let is_named = |names: &[String], it: &Scenario| names.iter().any(|name| name == it.name);
     let is_wanted = |scenario: &&Scenario| {
-        arguments.names.is_empty() || arguments.names.iter().any(|name| name == scenario.name)
+        (arguments.names.is_empty() || is_named(&arguments.names, scenario))
+            && !is_named(&arguments.skipped, scenario)
     };
+    if arguments.nothing || !ALL.iter().any(|scenario| is_wanted(&scenario)) {
+        println!("nothing to run");
+        return true;
+    }
     println!("chaos: seed {}", arguments.seed);
     let start = Instant::now();
     let wanted = ALL.iter().enumerate().filter(|(_, it)| is_wanted(it));
