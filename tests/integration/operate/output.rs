@@ -1,14 +1,20 @@
 use super::*;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
+
+/// Runs a command whose standard output is chosen already.
+async fn written(command: &mut tokio::process::Command) -> Output {
+    let command = command.stdin(Stdio::null()).stderr(Stdio::piped());
+    let process = command.spawn().unwrap();
+    process.wait_with_output().await.unwrap()
+}
 
 /// Runs a command whose output goes to a full disk.
 async fn to_a_full_disk(shop: &Shop, arguments: &[&str]) -> (Option<i32>, String) {
     let full = File::options().write(true).open("/dev/full").unwrap();
     let mut command = shop.klaviyod(arguments);
-    let command = command.stdin(Stdio::null()).stdout(full);
-    let output = command.output().await.unwrap();
+    let output = written(command.stdout(full)).await;
     let complaint = String::from_utf8(output.stderr).unwrap();
     (output.status.code(), complaint)
 }
@@ -45,8 +51,7 @@ async fn a_closed_pipe_ends_a_command_quietly() {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let mut command = shop.klaviyod(arguments);
-        let command = command.stdin(Stdio::null()).stdout(writer);
-        let output = command.output().await.unwrap();
+        let output = written(command.stdout(writer)).await;
         let complaint = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), complaint.as_str()), (Some(0), ""));
     }
