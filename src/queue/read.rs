@@ -235,6 +235,10 @@ impl Reader {
             }
         }
         let read = entries.len();
+        if read == count {
+            // Known before the first job opens a lot: there may be company for it.
+            engine.set_behind(true);
+        }
         engine.accept(index, entries, asked);
         Ok(read)
     }

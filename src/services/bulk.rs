@@ -45,6 +45,8 @@ pub(crate) enum Way {
 pub(crate) async fn way(client: &Client, lot: &Lot, bulk: Operation, single: Operation) -> Way {
     loop {
         let deadline = Instant::now() + PATIENCE;
+        // A first read brings few of many.
+        lot.fill(SINGLY_MAX + 1).await;
         if lot.waiting() <= SINGLY_MAX
             && let Ok(permit) = client.permit(single, Instant::now() + SINGLY_WAIT).await
         {
