@@ -71,13 +71,14 @@ pub(crate) async fn orphaned(stage: &Stage) -> anyhow::Result<()> {
         async || Ok(shop.held_by(EVENTS, pid).await? == jobs),
     )
     .await?;
-    fleet.klaviyo.faults().clear();
     fleet.add_replica().await?;
     ensure!(
         shop.held_by(EVENTS, pid).await? == jobs,
         "a living replica lost its jobs"
     );
     fleet.replicas[0].kill().await?;
+    // Not before: what it had not sent yet would be delivered by it.
+    fleet.klaviyo.faults().clear();
     let killed = Instant::now();
     until_nothing_is_left(&shop, lease + AFTER_KILLS).await?;
     stage.within(
