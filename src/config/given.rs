@@ -1,6 +1,7 @@
 //! The texts of all settings that were given, by name, before they are understood.
 
 use super::settings::{SETTINGS, Setting, find, long_name};
+use crate::queue::Redis;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -148,7 +149,11 @@ impl Given {
                 let text = match self.text(&name) {
                     Some(_) if setting.is_secret => "(hidden)".to_owned(),
                     // The URL of a server may hold a password.
-                    Some(text) if name.rsplit_once('.').is_some_and(|(_, key)| key == "url") => {
+                    Some(text)
+                        if name
+                            .rsplit_once('.')
+                            .is_some_and(|(_, key)| key.ends_with("url")) =>
+                    {
                         without_password(&text)
                     }
                     Some(text) => text,
@@ -228,12 +233,36 @@ fn unknown(name: &str, known: impl Iterator<Item = String>) -> String {
     format!("unknown setting `{name}`{advice}")
 }
 
+/// Redacts text, not what a parser makes of it: Redis, Sentinels, PostgreSQL and Klaviyo are each read in a way of its own.
 fn without_password(text: &str) -> String {
-    let Ok(mut url) = text.parse::<Url>() else {
-        return "(not an address)".to_owned();
+    // What is no address may be anything, such as a password whose host was forgotten.
+    let is_address = text.parse::<Url>().is_ok() || Redis::at(text).is_ok();
+    let (scheme, login, rest) = match text.split_once("://") {
+        Some((scheme, rest)) if is_address && is_plain(scheme) => match rest.rsplit_once('@') {
+            Some((login, rest)) => (scheme, Some(login), rest),
+            None => (scheme, None, rest),
+        },
+        None if is_address && !text.contains('@') && !text.contains("password") => {
+            return text.to_owned();
+        }
+        _ => return "(not an address)".to_owned(),
     };
-    if url.password().is_some() && url.set_password(Some("hidden")).is_err() {
-        return "(hidden)".to_owned();
-    }
-    url.to_string()
+    let login = match login.map(|login| (login.split_once(':'), login)) {
+        None => String::new(),
+        Some((Some((user, _)), _)) if is_plain(user) => format!("{user}:hidden@"),
+        // One word is the password of Sentinels, and the user of everything else.
+        Some((None, user)) if is_plain(user) && !scheme.contains("sentinel") => format!("{user}@"),
+        Some(_) => "hidden@".to_owned(),
+    };
+    // PostgreSQL takes a password from the query too.
+    let rest = match rest.split_once(['?', '#']) {
+        Some((rest, tail)) if tail.contains("password") => format!("{rest}?hidden"),
+        _ => rest.to_owned(),
+    };
+    format!("{scheme}://{login}{rest}")
+}
+
+/// Whether it can be nothing but a scheme or a user: a second `://` or `@` would make half an address look like one.
+fn is_plain(part: &str) -> bool {
+    !part.contains(['/', '?', '#', '@'])
 }

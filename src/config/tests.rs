@@ -63,6 +63,68 @@ fn passwords_and_keys_are_never_shown() {
 }
 
 #[test]
+fn a_password_in_any_address_is_neither_shown_nor_printed() {
+    for (name, address, shown) in [
+        (
+            "KLAVIYOD_KLAVIYO_BASE_URL",
+            "https://u:hush@a.klaviyo.com",
+            "https://u:hidden@a.klaviyo.com",
+        ),
+        (
+            "KLAVIYOD_KLAVIYO_BASE_URL",
+            "https:/u:hush@h://x",
+            "(not an address)",
+        ),
+        (
+            "KLAVIYOD_DATABASE_URL",
+            "postgres://u@h/db?sslmode=require&password=hush",
+            "postgres://u@h/db?hidden",
+        ),
+        (
+            "KLAVIYOD_DATABASE_URL",
+            "postgres://u@h/db?password=hush@",
+            "postgres://hidden@",
+        ),
+        (
+            "KLAVIYOD_DATABASE_URL",
+            "postgres:u:hush@h/db",
+            "(not an address)",
+        ),
+        ("KLAVIYOD_REDIS_URL", "redis://:hush@h", "redis://:hidden@h"),
+        ("KLAVIYOD_REDIS_URL", "redis://u:hush", "(not an address)"),
+        (
+            "KLAVIYOD_REDIS_URL",
+            "redis+sentinel://hush@h1:1,h2:2/main",
+            "redis+sentinel://hidden@h1:1,h2:2/main",
+        ),
+    ] {
+        let given = with(&[(name, address)]);
+        let texts: Vec<String> = given.shown().into_iter().map(|(_, text, _)| text).collect();
+        assert!(
+            texts.iter().any(|text| text == shown),
+            "{address}: {texts:?}"
+        );
+        let printed = format!("{texts:?} {:?}", given.config(Need::Redis));
+        assert!(!printed.contains("hush"), "{address}: {printed}");
+    }
+}
+
+#[test]
+fn an_address_without_a_password_is_shown_as_it_is() {
+    for (name, address) in [
+        ("KLAVIYOD_DATABASE_URL", "sqlite:klaviyod.db"),
+        ("KLAVIYOD_DATABASE_URL", "postgres://u@h/db?sslmode=require"),
+        ("KLAVIYOD_REDIS_URL", "redis+sentinel://h1:1,h2:2/main"),
+    ] {
+        let shown = with(&[(name, address)]).shown();
+        assert!(
+            shown.iter().any(|(_, text, _)| text == address),
+            "{address}"
+        );
+    }
+}
+
+#[test]
 fn every_short_name_of_the_interface_is_known() {
     let names = [
         ("KLAVIYOD_DATABASE_URL", "sqlite://klaviyod.db"),

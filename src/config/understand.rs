@@ -264,6 +264,13 @@ impl Given {
             ));
             return None;
         };
+        if !url.username().is_empty() || url.password().is_some() {
+            // It would be shown with the address, and the key is all that Klaviyo asks for.
+            self.mistake(format!(
+                "`{name}` must not hold a user or a password; leave out what stands before the @"
+            ));
+            return None;
+        }
         if !(url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url))) {
             self.mistake(format!("`{name}` must be https://; http:// is allowed to this machine only, for the key would travel in the clear"));
         }
