@@ -31,6 +31,10 @@ test: setup ## All tests
 model: setup ## 10,000 random cases of the queue, with a crash at any Redis command, checked against a model
 	MODEL_CASES=$${MODEL_CASES:-10000} cargo test --profile model --lib queue::model
 
+.PHONY: fuzz
+fuzz: ## Hostile jobs, headers, answers and files, FUZZ_SECONDS each (60); needs nightly, installs cargo-fuzz
+	@sh fuzz/run.sh $${FUZZ_SECONDS:-60}
+
 .PHONY: doc
 doc: ## Rustdoc, with warnings as errors
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items

@@ -35,6 +35,25 @@ impl Given {
                 )),
             }
         }
+        given.add_environment(environment);
+        given
+    }
+
+    /// Reads the text of a file and then the environment over it.
+    pub fn of_text(
+        text: &str,
+        environment: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
+    ) -> Self {
+        let mut given = Self::default();
+        given.add_file(text);
+        given.add_environment(environment);
+        given
+    }
+
+    fn add_environment(
+        &mut self,
+        environment: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
+    ) {
         let ours = |name: &OsString| {
             PREFIXES
                 .iter()
@@ -48,13 +67,12 @@ impl Given {
         environment.sort();
         for (name, value) in environment {
             match (name.to_str(), value.into_string()) {
-                (Some(name), Ok(value)) => given.add_variable(name, value),
-                _ => given
+                (Some(name), Ok(value)) => self.add_variable(name, value),
+                _ => self
                     .mistakes
                     .push(format!("the variable {} is not UTF-8", name.display())),
             }
         }
-        given
     }
 
     fn add_file(&mut self, text: &str) {

@@ -77,5 +77,6 @@ pub use profiles::{BulkProfiles, ProfileDocument, bulk_profiles_document, profil
 pub use rate_limit::{RETRY_AFTER_MAX, RateLimitHeaders};
 pub use settings::{REVISION, Settings, SetupError};
 pub use shape::Shape;
+pub use status::classify;
 pub use transport::{HttpTransport, Request, Response, Transport, TransportError};
 pub use trouble::{Closed, Trouble};

@@ -12,7 +12,10 @@ use super::rate_limit::retry_after;
 use super::transport::Response;
 
 /// Says what an answer that is not 2xx means.
-pub(crate) fn classify(response: &Response) -> Result<(), ErrorKind> {
+///
+/// # Errors
+/// What it means.
+pub fn classify(response: &Response) -> Result<(), ErrorKind> {
     let status = response.status.as_u16();
     let kind = match status {
         200..=299 => return Ok(()),

@@ -19,6 +19,7 @@ mod foreign;
 mod gates;
 mod harness;
 mod health;
+mod hostile;
 mod http;
 mod letters;
 mod limits;
