@@ -123,6 +123,10 @@ pub(crate) const ALL: &[Scenario] = &[
     scenario!("hostile", "answers that mean harm", answers::hostile),
 ];
 
+/// Not part of the short form unless they are named: what they judge depends on a machine with nothing else to do. The
+/// long form runs them alone.
+const ALONE_ONLY: &[&str] = &["limits"];
+
 /// Runs what was asked for, prints the table, and says whether everything was as required.
 pub(crate) async fn run(arguments: &Arguments) -> bool {
     // A name may be meant for another test program: cargo hands it to all of them.
@@ -133,7 +137,10 @@ pub(crate) async fn run(arguments: &Arguments) -> bool {
     }
     let is_named = |names: &[String], it: &Scenario| names.iter().any(|name| name == it.name);
     let is_wanted = |scenario: &&Scenario| {
-        (arguments.names.is_empty() || is_named(&arguments.names, scenario))
+        let belongs = arguments
+            .size
+            .pick(!ALONE_ONLY.contains(&scenario.name), true);
+        (arguments.names.is_empty() && belongs || is_named(&arguments.names, scenario))
             && !is_named(&arguments.skipped, scenario)
     };
     if arguments.nothing || !ALL.iter().any(|scenario| is_wanted(&scenario)) {
