@@ -14,12 +14,14 @@ use tokio::time::{Instant, sleep};
 
 const TRIP_MAX: Duration = Duration::from_secs(5);
 const RECOVERY_MAX: Duration = Duration::from_secs(10);
-const HEARD_MAX: Duration = Duration::from_secs(2);
+const HEARD_MAX: Duration = Duration::from_secs(1);
 const PROBES_APART: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_mins(2);
 const FOREVER: u32 = u32::MAX;
 /// The longest pause between two probes of an operation's gate.
 const OPERATION_PROBE: Duration = Duration::from_mins(1);
+/// Calls of one kind that a replica has under way at most.
+const LOTS_AT_ONCE: usize = 16;
 /// Calls that left before the first refusal was known.
 const IN_FLIGHT: Duration = Duration::from_millis(500);
 
@@ -349,8 +351,9 @@ fn refused_once_a_minute(stage: &Stage, fleet: &Fleet, operations: &[&str], took
             continue;
         };
         let later = refused.iter().filter(|at| **at > first + IN_FLIGHT).count();
-        stage.told(
+        stage.at_most(
             &format!("{operation} refused at once"),
+            LOTS_AT_ONCE * fleet.replicas.len(),
             refused.len() - later,
         );
         stage.at_most(&format!("{operation} refused later"), probes, later);
