@@ -14,7 +14,7 @@ use url::Url;
 
 use super::answer::{self, Account, ImportErrors, ImportJob, Upserted};
 use super::barriers::{Barriers, Way};
-use super::budget::{Budget, BudgetStatus, Permit};
+use super::budget::{Budget, BudgetStatus, Permit, WaitReason};
 use super::calls::{CallCounts, Calls};
 use super::error::{Error, ErrorKind, NoAnswer};
 use super::events::{BulkEvents, Event, event_document};
@@ -301,6 +301,15 @@ impl Client {
             operation,
             "a permit is for one operation"
         );
+        // The permit may be older than a pause that Klaviyo has asked for since.
+        let closed = self.budget.status(operation).closed_until;
+        if let Some(until) = closed.filter(|until| *until > Instant::now()) {
+            let reason = WaitReason::Closed;
+            return Err(Error::new(
+                operation,
+                ErrorKind::BudgetSpent { until, reason },
+            ));
+        }
         let request = Request {
             method: operation.method(),
             url,

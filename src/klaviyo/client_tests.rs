@@ -116,6 +116,28 @@ async fn rate_limited_operation_stays_closed_as_long_as_klaviyo_asked() {
 }
 
 #[tokio::test]
+async fn a_permit_from_before_retry_after_makes_no_call_before_it_is_over() {
+    let (client, memory) = client();
+    // Until the key is proved by a first call, others wait for it.
+    create_event(&client).await.unwrap();
+    memory.answer(Answer::with_headers(429, &[("retry-after", "30")], ""));
+    let earlier = client.permit(Operation::CreateEvent, Instant::now()).await;
+    create_event(&client).await.unwrap_err();
+    let error = client
+        .create_event(earlier.unwrap(), &event())
+        .await
+        .unwrap_err();
+    assert!(matches!(
+        error.kind(),
+        ErrorKind::BudgetSpent {
+            reason: WaitReason::Closed,
+            ..
+        }
+    ));
+    assert_eq!(counts(&client, Operation::CreateEvent), (2, 1, 1, 0));
+}
+
+#[tokio::test]
 async fn refused_key_closes_everything_and_recovers_by_itself() {
     let (client, memory) = client();
     memory.answer(Answer::new(401, ""));
