@@ -42,12 +42,19 @@ impl Lot {
         self.0.engine.fill(self.0.line, jobs_max).await;
     }
 
-    /// Takes what has arrived, in order; the first call decides. May be empty: a lease can lapse while a permit is
-    /// awaited.
+    /// Waits until it makes sense to ask for a permit: suspects that could not be alone let others end first.
+    pub async fn turn(&self) {
+        self.0.engine.turn(self.0.line).await;
+    }
+
+    /// Takes what has arrived, in order; the first call that may run decides. May be empty: a lease can lapse while
+    /// a permit is awaited, and suspects may not come to be alone.
     pub async fn seal(&self, jobs_max: usize, bytes_max: usize) -> &[QueuedJob] {
         let slot = &*self.0;
         if slot.sealed.get().is_none() {
-            let access = slot.engine.enter(slot.line).await;
+            let Some(access) = slot.engine.enter(slot.line).await else {
+                return &[];
+            };
             // Nothing is awaited between taking the jobs and having them here: a cancelled handler loses none.
             let seal = || slot.engine.seal(slot.line, access, jobs_max, bytes_max);
             slot.engine.mark(&slot.sealed.get_or_init(seal).jobs).await;

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::private_redis::PrivateRedis;
+use crate::queue::connection::Connection;
 use crate::queue::{EngineConfig, Redis, Route};
+use futures::FutureExt;
 use klaviyo_jobs::{Keys, Lane};
 use std::task::{Context, Waker};
 use tempfile::TempDir;
@@ -23,13 +25,7 @@ async fn a_panic_costs_only_the_job_an_attempt_that_panics_alone() {
     let redis = Redis::at(&server.url()).unwrap();
     let mut connection = redis.connect().await.unwrap();
     let keys = Keys::default();
-    for id in ["a", "b", "bad", "c", "d"] {
-        let mut add = redis::cmd("XADD");
-        add.arg(keys.queue(ROUTE.queue, Lane::Live)).arg("*");
-        let job = format!(r#"{{"kind": "event.track", "id": "{id}", "data": {{}}}}"#);
-        let add = add.arg("job").arg(job);
-        add.query_async::<()>(&mut connection).await.unwrap();
-    }
+    add_jobs(&mut connection, &keys, &["a", "b", "bad", "c", "d"]).await;
     let config = EngineConfig::new(keys.clone(), "test".to_owned(), vec![ROUTE]);
     let engine = Engine::start(&redis, config).await.unwrap();
     until("all jobs are read", || engine.waiting(LINE) == 5).await;
@@ -62,6 +58,47 @@ async fn a_panic_costs_only_the_job_an_attempt_that_panics_alone() {
     let rest: usize = rest.query_async(&mut connection).await.unwrap();
     assert_eq!(rest, 0);
     engine.close(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn suspects_that_cannot_be_alone_end_so_that_their_permit_is_free_and_try_again_later() {
+    let folder = TempDir::new().unwrap();
+    let server = PrivateRedis::start(folder.path(), false).await.unwrap();
+    let redis = Redis::at(&server.url()).unwrap();
+    let mut connection = redis.connect().await.unwrap();
+    let keys = Keys::default();
+    add_jobs(&mut connection, &keys, &["a", "bad"]).await;
+    let config = EngineConfig::new(keys.clone(), "test".to_owned(), vec![ROUTE]);
+    let engine = Engine::start(&redis, config).await.unwrap();
+    until("all jobs are read", || engine.waiting(LINE) == 2).await;
+
+    let open = || Lot::open(Arc::clone(&engine), LINE);
+    let context = Context::from_waker(Waker::noop());
+    let panicked = open();
+    assert_eq!(panicked.seal(100, usize::MAX).await.len(), 2);
+    drop(panicked);
+    let other = engine.isolation.enter().await;
+
+    assert!(engine.poll_open(LINE, &context));
+    let suspect = open();
+    assert!(suspect.seal(100, usize::MAX).await.is_empty());
+    drop(suspect);
+    // It comes again, and asks for nothing before it could do something with it.
+    assert!(engine.poll_open(LINE, &context));
+    let suspect = open();
+    assert!(suspect.turn().now_or_never().is_none());
+    drop((other, suspect));
+    engine.close(PATIENCE).await;
+}
+
+async fn add_jobs(redis: &mut Connection, keys: &Keys, ids: &[&str]) {
+    for id in ids {
+        let mut add = redis::cmd("XADD");
+        add.arg(keys.queue(ROUTE.queue, Lane::Live)).arg("*");
+        let job = format!(r#"{{"kind": "event.track", "id": "{id}", "data": {{}}}}"#);
+        let add = add.arg("job").arg(job);
+        add.query_async::<()>(redis).await.unwrap();
+    }
 }
 
 async fn until(what: &str, condition: impl Fn() -> bool) {

@@ -48,23 +48,29 @@ impl Engine {
         }
     }
 
-    /// Waits until a lot of the line may run: suspects alone, everything else beside others.
-    pub(crate) async fn enter(&self, line: usize) -> Access {
-        loop {
-            let suspects = self.state().lines[line].suspects();
-            let suspects_only = match suspects {
-                Suspects::None => return self.isolation.enter().await,
-                Suspects::Some => false,
-                Suspects::Only => true,
-            };
-            if let Some(alone) = self.isolation.enter_alone().await {
-                return alone;
-            }
-            if !suspects_only {
-                return self.isolation.enter().await;
-            }
+    /// Waits while the line holds nothing but suspects that others have just kept from being alone.
+    pub(crate) async fn turn(&self, line: usize) {
+        while self.state().lines[line].suspects() == Suspects::Only
+            && !self.isolation.may_be_tried()
+        {
             sleep(SUSPECTS_PAUSE).await;
         }
+    }
+
+    /// Waits until a lot of the line may run: suspects alone, everything else beside others.
+    ///
+    /// Suspects wait for a moment only: whoever waits here holds a permit that others may need to end.
+    pub(crate) async fn enter(&self, line: usize) -> Option<Access> {
+        let suspects = self.state().lines[line].suspects();
+        if suspects != Suspects::None
+            && let Some(alone) = self.isolation.enter_alone().await
+        {
+            return Some(alone);
+        }
+        if suspects == Suspects::Only {
+            return None;
+        }
+        Some(self.isolation.enter().await)
     }
 
     /// Takes jobs for a lot; what lapsed meanwhile is let go.

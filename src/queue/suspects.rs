@@ -31,6 +31,7 @@ const ALONE_PAUSE: Duration = Duration::from_secs(20);
 /// Marks outlive every lease and every restart by far.
 const MARKS_KEPT_S: i64 = 8 * 24 * 60 * 60;
 const ALL: u32 = 1 << 20;
+const LOCKED: &str = "nothing panics while it holds this lock";
 
 /// Whether a job has to be by itself.
 pub(super) fn is_suspect(job: &QueuedJob) -> bool {
@@ -100,10 +101,14 @@ impl Isolation {
         }
     }
 
+    /// Whether suspects may try to be alone.
+    pub(super) fn may_be_tried(&self) -> bool {
+        Instant::now() >= *self.alone_not_before.lock().expect(LOCKED)
+    }
+
     /// Waits until everything else has ended, if that is soon.
     pub(super) async fn enter_alone(&self) -> Option<Access> {
-        const LOCKED: &str = "nothing panics while it holds this lock";
-        if Instant::now() < *self.alone_not_before.lock().expect(LOCKED) {
+        if !self.may_be_tried() {
             return None;
         }
         let all = Arc::clone(&self.permits).acquire_many_owned(ALL);

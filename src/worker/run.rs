@@ -87,7 +87,7 @@ async fn work(
         let services = Arc::clone(&services);
         async move {
             let verdicts = tokio::select! {
-                verdicts = handler(&lot, &services) => verdicts,
+                verdicts = async { lot.turn().await; handler(&lot, &services).await } => verdicts,
                 () = lot.needless() => Vec::new(),
                 () = lot.overdue() => {
                     tracing::warn!(kind, "a lot ran too long; what it did not decide is queued again");

@@ -147,10 +147,12 @@ pub(crate) async fn hostile(stage: &Stage) -> anyhow::Result<()> {
     stage.within("slowest job with one hostile answer", CALL_MAX, slowest);
     until_nothing_is_left(&shop, PATIENCE).await?;
     stage.within(
-        "longest call",
+        "longest call and the pause after it",
         CALL_MAX + SECOND_ATTEMPT,
         longest_call(&fleet),
     );
+    let (calls, short) = calls_within_30_s(&fleet).await?;
+    stage.equal("calls that ended within 30 s", calls, short);
     let most = fleet.replicas[0].rss_mb()?.1;
     stage.figure(
         "RSS more",
@@ -176,6 +178,20 @@ pub(crate) async fn hostile(stage: &Stage) -> anyhow::Result<()> {
     stage.equal("panics", 0, fleet.said("panicked")?);
     stage.equal("processes ended", 0, fleet.ended()?);
     Ok(())
+}
+
+/// How many calls the daemon made, and how many of them ended within 30 s, as it measured them.
+async fn calls_within_30_s(fleet: &Fleet) -> anyhow::Result<(u64, u64)> {
+    let (_, metrics) = fleet.replicas[0].get("/metrics").await?;
+    let sum = |start: &str, with: &str| -> u64 {
+        let lines = metrics.lines();
+        let lines = lines.filter(|line| line.starts_with(start) && line.contains(with));
+        let values = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
+        values.sum()
+    };
+    let calls = sum("klaviyod_http_seconds_count", "");
+    anyhow::ensure!(calls > 0, "no call was measured");
+    Ok((calls, sum("klaviyod_http_seconds_bucket", r#"le="30""#)))
 }
 
 /// From the calls that never end to their second attempts. Both kinds are events, and nothing else is.
