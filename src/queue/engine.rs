@@ -3,14 +3,16 @@
 //! All of it is behind one lock that is never held across an await. What is in flight is bounded by [`Flight`], what
 //! waits stands in [`Line`]s, one for each kind.
 
-use super::connection::{Connection, Redis, Unreachable};
-use super::entry::{EntryId, QueuedJob};
-use super::flight::Flight;
-use super::lines::Line;
-use super::observe::Observer;
-use super::settle::{Retries, Settlement, Verdict, settle_all};
-use super::suspects::Isolation;
-use super::{delayed, leases, read};
+use crate::queue::connection::{Connection, Redis, Unreachable};
+use crate::queue::holding::flight::Flight;
+use crate::queue::holding::leases;
+use crate::queue::holding::lines::Line;
+use crate::queue::holding::suspects::Isolation;
+use crate::queue::job::entry::{EntryId, QueuedJob};
+use crate::queue::job::verdict::{Retries, Verdict};
+use crate::queue::reading::{delayed, read};
+use crate::queue::settling::observe::Observer;
+use crate::queue::settling::settle::{Settlement, settle_all};
 use futures::FutureExt;
 use klaviyo_jobs::{Keys, Lane};
 use std::collections::{BTreeMap, HashSet};
@@ -97,29 +99,29 @@ pub(crate) struct Stream {
 /// The queues of one account, as one process works on them.
 #[derive(Debug)]
 pub struct Engine {
-    pub(super) config: EngineConfig,
-    pub(super) redis: Connection,
-    pub(super) streams: Vec<Stream>,
+    pub(crate) config: EngineConfig,
+    pub(crate) redis: Connection,
+    pub(crate) streams: Vec<Stream>,
     state: Mutex<State>,
     /// Absent until Redis was asked.
-    pub(super) paused: Mutex<Option<HashSet<String>>>,
+    pub(crate) paused: Mutex<Option<HashSet<String>>>,
     settlements: mpsc::UnboundedSender<Settlement>,
-    pub(super) isolation: Isolation,
+    pub(crate) isolation: Isolation,
     pub(crate) has_room: Notify,
     settled: Notify,
     quiet: watch::Sender<bool>,
     broken: watch::Sender<bool>,
     reader: Mutex<Option<JoinHandle<()>>>,
-    pub(super) behind: AtomicBool,
-    pub(super) arrived: Notify,
+    pub(crate) behind: AtomicBool,
+    pub(crate) arrived: Notify,
     closed: AtomicBool,
     tasks: TaskTracker,
 }
 
 #[derive(Debug)]
-pub(super) struct State {
-    pub(super) lines: Vec<Line>,
-    pub(super) flight: Flight,
+pub(crate) struct State {
+    pub(crate) lines: Vec<Line>,
+    pub(crate) flight: Flight,
 }
 
 impl Engine {
@@ -171,7 +173,7 @@ impl Engine {
     }
 
     /// Creates an engine without tasks, and what would be settled.
-    pub(super) fn idle(
+    pub(crate) fn idle(
         redis: Connection,
         config: EngineConfig,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Settlement>) {
@@ -313,7 +315,7 @@ impl Engine {
         self.config.routes[line].queue
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect(LOCKED)
     }
 
@@ -355,7 +357,7 @@ impl Engine {
         self.let_go();
     }
 
-    pub(super) fn let_go(&self) {
+    pub(crate) fn let_go(&self) {
         self.has_room.notify_one();
         self.settled.notify_waiters();
     }

@@ -1,8 +1,8 @@
 //! What ends an engine before its time, and what a stop waits for, over a real Redis.
 
-use super::super::observe::Settled;
 use super::*;
 use crate::private_redis::PrivateRedis;
+use crate::queue::settling::observe::Settled;
 use tempfile::TempDir;
 
 const ROUTE: Route = Route {

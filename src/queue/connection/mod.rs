@@ -6,6 +6,7 @@
 
 mod address;
 mod health;
+pub(crate) mod server;
 
 pub use address::BadAddress;
 pub use health::Health;

@@ -3,8 +3,8 @@
 //! The job is shown as it is, digit by digit: a number that went through a float would be another number, and whoever
 //! edits or enqueues it again would never know.
 
-use crate::queue::entry::EntryId;
-use crate::queue::replayed::Replayed;
+use crate::queue::job::entry::EntryId;
+use crate::queue::job::replayed::Replayed;
 use jiff::Timestamp;
 use klaviyo_jobs::Envelope;
 use redis::streams::StreamId;

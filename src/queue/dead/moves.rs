@@ -2,8 +2,8 @@
 //! whoever is killed in between leaves every job in exactly one place.
 
 use crate::queue::connection::Connection;
-use crate::queue::entry::EntryId;
-use crate::queue::replayed::WITHOUT_FLOWS_MARK;
+use crate::queue::job::entry::EntryId;
+use crate::queue::job::replayed::WITHOUT_FLOWS_MARK;
 use klaviyo_jobs::{Keys, Lane};
 use redis::{RedisResult, Script, cmd};
 use std::sync::LazyLock;

@@ -2,7 +2,7 @@
 
 use super::letter::DeadJob;
 use crate::queue::connection::Connection;
-use crate::queue::entry::EntryId;
+use crate::queue::job::entry::EntryId;
 use klaviyo_jobs::Keys;
 use redis::streams::{StreamId, StreamRangeReply};
 use redis::{RedisResult, Script, cmd};

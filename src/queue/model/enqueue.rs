@@ -5,7 +5,7 @@ use super::process::{Ended, KINDS, Operation};
 use super::snapshot::{Place, Record};
 use super::steps::How;
 use super::world::World;
-use crate::queue::entry::EntryId;
+use crate::queue::job::entry::EntryId;
 use jiff::Timestamp;
 use klaviyo_jobs::keys::claim_hash;
 use klaviyo_jobs::{Envelope, Lane, Message, Options, ProduceError, Producer};

@@ -4,7 +4,7 @@
 //! places that were allowed, with everything else about it as it was. After a fault a job may also have stayed.
 
 use super::snapshot::{Place, Record, Snapshot};
-use crate::queue::entry::EntryId;
+use crate::queue::job::entry::EntryId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 

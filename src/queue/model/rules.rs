@@ -4,8 +4,8 @@ use super::process::{Doing, LEASE, Moving, Process};
 use super::reference::{Allowed, Next, Reference};
 use super::snapshot::{Place, QUEUES, Record};
 use super::world::Checked;
-use crate::queue::entry::EntryId;
-use crate::queue::settle::Verdict;
+use crate::queue::job::entry::EntryId;
+use crate::queue::job::verdict::Verdict;
 use klaviyo_jobs::{Keys, Lane};
 use std::collections::BTreeSet;
 

@@ -1,7 +1,7 @@
 //! What Redis holds at one moment, read with plain commands and taken apart without the code that is under test.
 
 use crate::queue::connection::Connection;
-use crate::queue::entry::EntryId;
+use crate::queue::job::entry::EntryId;
 use klaviyo_jobs::keys::GROUP;
 use klaviyo_jobs::{Keys, Lane};
 use redis::streams::{StreamId, StreamInfoGroupsReply, StreamRangeReply};

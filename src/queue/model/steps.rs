@@ -5,7 +5,7 @@
 
 use super::faults::{Blow, Fault, Moment};
 use super::process::Task;
-use crate::queue::settle::{Reason, Verdict};
+use crate::queue::job::verdict::{Reason, Verdict};
 use klaviyo_jobs::Lane;
 use proptest::collection::vec;
 use proptest::prelude::*;

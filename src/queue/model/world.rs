@@ -9,12 +9,12 @@ use super::rules::{
 use super::snapshot::{Place, QUEUES, Record, snapshot};
 use super::steps::{Act, Decision, Outside, PROCESSES, Step};
 use super::{faults::Fault, process::Handle};
-use crate::queue::clock;
 use crate::queue::connection::Connection;
-use crate::queue::entry::EntryId;
-use crate::queue::pause::paused;
-use crate::queue::read::create_groups;
-use crate::queue::settle::Verdict;
+use crate::queue::holding::clock;
+use crate::queue::job::entry::EntryId;
+use crate::queue::job::verdict::Verdict;
+use crate::queue::reading::pause::paused;
+use crate::queue::reading::read::create_groups;
 use klaviyo_jobs::keys::GROUP;
 use klaviyo_jobs::{Keys, Lane};
 use redis::{RedisError, RedisResult, cmd};

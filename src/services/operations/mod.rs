@@ -10,7 +10,7 @@ mod record;
 pub mod remedies;
 mod search;
 
-pub use crate::queue::find::ENTRIES_MAX as JOBS_AHEAD_MAX;
+pub use crate::queue::operating::find::ENTRIES_MAX as JOBS_AHEAD_MAX;
 pub use dead::{
     Counted, DeadEdit, DeadError, DeadFilter, DeadGroup, DeadSelection, DeadWalk, Discarded, Flows,
     REPLAYS_MAX, Replay, ReplayReport,

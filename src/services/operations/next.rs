@@ -2,8 +2,8 @@
 
 use super::Operations;
 use crate::klaviyo::{BudgetScale, Operation};
-use crate::queue::pause::paused;
-use crate::queue::place::reader_seen;
+use crate::queue::operating::place::reader_seen;
+use crate::queue::reading::pause::paused;
 use crate::queue::{BarrierState, OperationLimits, RedisResult, operation_limits};
 use crate::services::{no_way_left, ways_of};
 use jiff::Timestamp;

@@ -2,9 +2,9 @@
 
 use super::record::End;
 use super::{Operations, queues};
-use crate::queue::pause::{pause, paused, resume};
-pub use crate::queue::purge::Purged;
-use crate::queue::purge::purge;
+pub use crate::queue::operating::purge::Purged;
+use crate::queue::operating::purge::purge;
+use crate::queue::reading::pause::{pause, paused, resume};
 use crate::queue::{Overview, RedisError, RedisResult, overview};
 use crate::services::FollowImport;
 use jiff::Timestamp;

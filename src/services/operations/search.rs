@@ -1,8 +1,10 @@
 //! Finds every copy of a job by its id, and says where it was looked for.
 
 use super::{Operations, queues};
-use crate::queue::find::{DelayedJob, ENTRIES_MAX, Found, Wanted, find_delayed, find_on_stream};
-use crate::queue::place::{Holder, holder};
+use crate::queue::operating::find::{
+    DelayedJob, ENTRIES_MAX, Found, Wanted, find_delayed, find_on_stream,
+};
+use crate::queue::operating::place::{Holder, holder};
 use crate::queue::{QueuedJob, RedisResult};
 use crate::services::FollowImport;
 use klaviyo_jobs::Lane;

@@ -1,0 +1,122 @@
+//! Lines: the jobs of one kind that wait for a lot, by lane.
+//!
+//! Suspects stand apart. A lot takes them first, and takes nothing else with them.
+
+use crate::queue::holding::suspects::{self, Access};
+use crate::queue::job::entry::QueuedJob;
+use std::collections::VecDeque;
+use std::task::{Context, Waker};
+
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    lanes: [VecDeque<QueuedJob>; 3],
+    suspects: VecDeque<QueuedJob>,
+    lot_is_open: bool,
+    waker: Option<Waker>,
+}
+
+/// Which of the jobs of a line are suspects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Suspects {
+    None,
+    Some,
+    Only,
+}
+
+impl Line {
+    pub(crate) fn push(&mut self, job: QueuedJob) {
+        if suspects::is_suspect(&job) {
+            self.suspects.push_back(job);
+        } else {
+            self.lanes[job.lane as usize].push_back(job);
+        }
+    }
+
+    /// Opens a lot if there is something to take and no other lot is open.
+    pub(crate) fn poll_open(&mut self, context: &Context<'_>) -> bool {
+        if self.is_empty() || self.lot_is_open {
+            self.waker = Some(context.waker().clone());
+            return false;
+        }
+        self.lot_is_open = true;
+        true
+    }
+
+    /// The open lot is sealed or gone: the next may open.
+    pub(crate) fn reopen(&mut self) {
+        self.lot_is_open = false;
+        self.wake();
+    }
+
+    pub(crate) fn wake(&mut self) {
+        if !self.is_empty()
+            && !self.lot_is_open
+            && let Some(waker) = self.waker.take()
+        {
+            waker.wake();
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.suspects.is_empty() && self.lanes.iter().all(VecDeque::is_empty)
+    }
+
+    /// How many jobs the next seal could take.
+    pub(crate) fn waiting(&self) -> usize {
+        match self.suspects.front() {
+            Some(first) => self.suspects.len().min(suspects::together(first)),
+            None => self.lanes.iter().map(VecDeque::len).sum(),
+        }
+    }
+
+    pub(crate) fn suspects(&self) -> Suspects {
+        if self.suspects.is_empty() {
+            Suspects::None
+        } else if self.lanes.iter().all(VecDeque::is_empty) {
+            Suspects::Only
+        } else {
+            Suspects::Some
+        }
+    }
+
+    /// Takes jobs in the order of their lanes while `fits` says so.
+    pub(crate) fn take(
+        &mut self,
+        access: &Access,
+        mut fits: impl FnMut(&QueuedJob) -> bool,
+    ) -> Vec<QueuedJob> {
+        let mut taken = Vec::new();
+        if access.is_alone() {
+            let together = self.suspects.front().map_or(0, suspects::together);
+            while taken.len() < together
+                && let Some(job) = self
+                    .suspects
+                    .pop_front_if(|job| suspects::together(job) == together && fits(job))
+            {
+                taken.push(job);
+            }
+            return taken;
+        }
+        for lane in &mut self.lanes {
+            while let Some(job) = lane.pop_front_if(|job| fits(job)) {
+                taken.push(job);
+            }
+            if !lane.is_empty() {
+                break;
+            }
+        }
+        taken
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.lanes.iter().map(VecDeque::len).sum::<usize>() + self.suspects.len()
+    }
+
+    /// Takes everything.
+    pub(crate) fn drain(&mut self) -> Vec<QueuedJob> {
+        let waiting = self.lanes.iter_mut().flat_map(std::mem::take);
+        let suspects = std::mem::take(&mut self.suspects);
+        waiting.chain(suspects).collect()
+    }
+}
