@@ -37,15 +37,20 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<Exit
                 Output::Table => {
                     let rows: Vec<Vec<String>> = shown
                         .into_iter()
-                        .map(|(name, text, setting)| vec![name, text, setting.meaning.to_owned()])
+                        .map(|(name, text, setting)| {
+                            vec![name, text, setting.variable(), setting.meaning.to_owned()]
+                        })
                         .collect();
-                    output::table(&["SETTING", "VALUE", "MEANING"], &rows)?;
+                    output::table(&["SETTING", "VALUE", "VARIABLE", "MEANING"], &rows)?;
                 }
             }
         }
         Action::Check => {
             given.config(Need::Key)?;
-            output::line("the configuration is complete")?;
+            match Output::or_fitting(global.output) {
+                Output::Json => output::json(&json!({ "complete": true }))?,
+                Output::Table => output::line("the configuration is complete")?,
+            }
         }
     }
     Ok(ExitCode::SUCCESS)

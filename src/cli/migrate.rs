@@ -37,7 +37,11 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
         let store = Store::open(database, config.hash_key.as_ref()).await?;
         let redis = Redis::at(config.redis_url.expose_secret())?;
         let mut redis = redis.connect().await?;
-        let keys = config.account(&global.account)?.keys.clone();
+        // All accounts share the database, and there may be none that is called `default`.
+        let account = config
+            .account(&global.account)
+            .or_else(|error| config.accounts.first().ok_or(error));
+        let keys = account?.keys.clone();
         let before = adopt_deployment(&mut redis, &keys, store.deployment()).await?;
         let detail = json!({ "before": before });
         Operations::new(redis, keys)

@@ -46,7 +46,7 @@ struct Global {
     /// Configuration file; else ./klaviyod.toml, else /etc/klaviyod/klaviyod.toml
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The account
+    /// The account, where a command is about one; `run` and `doctor` serve all
     #[arg(long, global = true, default_value = "default", value_name = "NAME")]
     account: String,
     /// Table or JSON; a table on a terminal, JSON in a pipe
@@ -114,7 +114,7 @@ impl Cli {
             Command::Migrate(arguments) => migrate::run(&global, arguments).await,
             Command::Queue(arguments) => queue::run(&global, arguments).await,
             Command::Run(arguments) => run::run(&global, &arguments).await,
-            Command::Schema(arguments) => schema::run(&arguments),
+            Command::Schema(arguments) => schema::run(&global, &arguments),
             #[cfg(feature = "simulator")]
             Command::Simulate(arguments) => simulate::run(&arguments).await,
         }

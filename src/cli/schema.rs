@@ -1,6 +1,7 @@
 //! `schema [KIND]`.
 
-use super::output;
+use super::output::Output;
+use super::{Global, output};
 use klaviyo_jobs::{kind, kinds};
 use std::process::ExitCode;
 
@@ -10,9 +11,13 @@ pub(super) struct Arguments {
     kind: Option<String>,
 }
 
-pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub(super) fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match &arguments.kind {
         Some(name) => output::line(&serde_json::to_string_pretty(&(kind(name)?.schema)())?)?,
+        None if Output::or_fitting(global.output) == Output::Json => {
+            let kinds: Vec<&str> = kinds().iter().map(|info| info.kind).collect();
+            output::json(&kinds)?;
+        }
         None => kinds()
             .iter()
             .try_for_each(|info| output::line(info.kind))?,

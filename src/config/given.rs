@@ -1,6 +1,6 @@
 //! The texts of all settings that were given, by name, before they are understood.
 
-use super::settings::{SETTINGS, Setting, find, long_name};
+use super::settings::{SETTINGS, Setting, find};
 use crate::queue::Redis;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::{BTreeMap, BTreeSet};
@@ -131,7 +131,7 @@ impl Given {
         if variable.starts_with("KLAVIYOD_") {
             let known = SETTINGS.iter().flat_map(|it| {
                 let alias = it.alias.map(str::to_owned);
-                alias.into_iter().chain([long_name(it)])
+                alias.into_iter().chain([it.long_name()])
             });
             self.mistakes.push(unknown(variable, known));
         }
@@ -156,7 +156,8 @@ impl Given {
 
     /// Returns each setting with its effective text, secrets hidden.
     pub fn shown(&self) -> Vec<(String, String, &'static Setting)> {
-        let plain = SETTINGS.iter().filter(|it| !it.name.contains('*'));
+        // A name with a star stands for all queues or accounts.
+        let plain = SETTINGS.iter();
         let plain = plain.map(|setting| (setting.name.to_owned(), setting));
         let named = self.texts.keys();
         let named = named.filter_map(|name| Some((name.clone(), find(name)?)));

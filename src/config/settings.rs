@@ -19,6 +19,18 @@ pub struct Setting {
     pub meaning: &'static str,
 }
 
+impl Setting {
+    /// The environment variable that people use: the short name, else the long one.
+    pub fn variable(&self) -> String {
+        self.alias.map_or_else(|| self.long_name(), str::to_owned)
+    }
+
+    pub(super) fn long_name(&self) -> String {
+        let name = self.name.to_uppercase().replace('.', "__");
+        format!("KLAVIYOD_{name}")
+    }
+}
+
 const fn setting(
     name: &'static str,
     alias: Option<&'static str>,
@@ -178,8 +190,8 @@ pub static SETTINGS: &[Setting] = &[
     setting(
         "log.format",
         Some("KLAVIYOD_LOG_FORMAT"),
-        Some("pretty"),
-        "json or pretty",
+        None,
+        "json or pretty; else json in production, pretty elsewhere",
     ),
     setting(
         "queues.*.age_max",
@@ -268,12 +280,4 @@ pub(crate) fn find(name: &str) -> Option<&'static Setting> {
                 parts.is_some_and(|(named, its_key)| !named.is_empty() && its_key == key)
             }
         })
-}
-
-/// Returns the long environment name.
-pub(crate) fn long_name(setting: &Setting) -> String {
-    format!(
-        "KLAVIYOD_{}",
-        setting.name.to_uppercase().replace('.', "__")
-    )
 }

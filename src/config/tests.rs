@@ -176,6 +176,12 @@ fn a_filter_that_cannot_be_understood_is_a_mistake() {
     let mistakes = wrong.config(Need::Redis).unwrap_err().0;
     assert_eq!(mistakes.len(), 1, "{mistakes:?}");
     assert!(mistakes[0].contains("`log.filter`"), "{mistakes:?}");
+    let misspelt = with(&[("KLAVIYOD_LOG", "klaviyod=debug, infoo")]);
+    let mistakes = misspelt.config(Need::Redis).unwrap_err().0;
+    assert!(
+        mistakes.len() == 1 && mistakes[0].contains("`infoo` is no level"),
+        "{mistakes:?}"
+    );
     for right in ["info", "off", "klaviyod=debug,warn", ""] {
         let right = with(&[("KLAVIYOD_LOG", right)]);
         assert!(right.config(Need::Redis).is_ok());

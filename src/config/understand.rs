@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use url::{Host, Url};
 
 const TOKEN_BYTES_MIN: usize = 16;
@@ -79,6 +80,14 @@ impl Given {
             self.mistake(
                 "`log.filter` is not a filter; write info, or klaviyod=debug,warn".to_owned(),
             );
+        }
+        // A word alone would be taken for the name of a module, and everything else be silent.
+        let mut words = filter.split(',').map(str::trim);
+        let is_level = |word: &str| word.is_empty() || word.parse::<LevelFilter>().is_ok();
+        if let Some(word) = words.find(|word| !word.contains(['=', '[']) && !is_level(word)) {
+            self.mistake(format!(
+                "`log.filter`: `{word}` is no level; write one of off, error, warn, info, debug, trace, or {word}=debug if it is a module"
+            ));
         }
         Some(Log { filter, json })
     }

@@ -9,7 +9,8 @@ use super::received::Received;
 use super::refused::Refused;
 use super::rows::Ledger;
 use crate::klaviyo::{
-    Client, Error, Operation, Permit, ProfileDocument, bulk_profiles_document, row_of_pointer,
+    Client, Error, Operation, Permit, ProfileDocument, Recovery, bulk_profiles_document,
+    row_of_pointer,
 };
 use crate::queue::{LateDeath, Lot, Outbox, QueuedJob, Reason};
 use crate::services::follow_up::{FollowImport, FollowUp};
@@ -132,7 +133,7 @@ impl Profiles {
                 .duration_since(queued.sid.time())
                 .unsigned_abs();
             if age > FOLLOW_MAX {
-                return Outcome::Expired;
+                return Outcome::Failed(unfinished(&follow_up.import_id));
             }
             return Outcome::Later(age.clamp(self.poll_first.min(POLL_MAX), POLL_MAX));
         }
@@ -152,7 +153,7 @@ impl Profiles {
         let reason = Reason {
             code: "klaviyo.import_cancelled",
             status: None,
-            detail: "Klaviyo cancelled the import; replay the job, a repeated upsert is harmless"
+            detail: "Klaviyo cancelled the import; replay the job unless something newer was sent for this profile"
                 .into(),
             pointer: None,
         };
@@ -306,6 +307,16 @@ impl Rows for Batch<'_> {
             .copied()
             .into_iter()
             .collect()
+    }
+}
+
+fn unfinished(import_id: &str) -> Failure {
+    Failure {
+        recovery: Recovery::Never,
+        code: "klaviyo.import_unfinished",
+        status: None,
+        detail: format!("Klaviyo has not ended the import {import_id} within 7 days").into(),
+        pointer: None,
     }
 }
 

@@ -24,9 +24,9 @@ pub(crate) async fn sigkill(stage: &Stage) -> anyhow::Result<()> {
     })
     .await?;
     let shop = Shop::open(&fleet.redis.url()).await?;
-    // Some calls take their time, so that kills meet them on their way.
-    let slow = Box::new(FaultKind::Delay { ms: 50 });
-    fleet.fault(None, FOREVER, FaultKind::Every { nth: 3, kind: slow });
+    // Calls take their time, so that kills meet them on their way.
+    fleet.fault(None, FOREVER, FaultKind::Delay { ms: 200 });
+    let mut met = 0;
     for kill in 0..kills {
         let (from, to) = (kill * jobs / kills, (kill + 1) * jobs / kills);
         shop.add(EVENTS, (from..to).map(event)).await?;
@@ -35,11 +35,14 @@ pub(crate) async fn sigkill(stage: &Stage) -> anyhow::Result<()> {
         let victim = chance.random_range(0..fleet.replicas.len());
         for place in 0..fleet.replicas.len() {
             if both || place == victim {
+                let pid = fleet.replicas[place].pid();
+                met += usize::from(shop.held_by(EVENTS, pid).await? > 0);
                 fleet.replicas[place].kill().await?;
                 fleet.start_again(place)?;
             }
         }
     }
+    stage.at_least("killed with jobs in hand", kills / 3, met);
     let last_kill = Instant::now();
     until_nothing_is_left(&shop, lease + AFTER_KILLS).await.ok();
     stage.within(

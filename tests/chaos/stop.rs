@@ -14,13 +14,13 @@ const EXIT_GRACE: Duration = Duration::from_secs(2);
 const AT_ONCE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The work fits: calls take a quarter of a second.
+/// The work fits: calls end before the drain timeout, and long after nothing new may be taken.
 pub(crate) async fn terminate(stage: &Stage) -> anyhow::Result<()> {
     let mut fleet = fleet().await?;
     let shop = Shop::open(&fleet.redis.url()).await?;
-    fleet.fault(None, u32::MAX, FaultKind::Delay { ms: 250 });
+    fleet.fault(None, u32::MAX, FaultKind::Delay { ms: 2_500 });
     let feed = Feed::start(Way::Direct(fleet.redis.url()), EVENTS, 500);
-    sleep(Duration::from_secs(stage.pick(2, 10))).await;
+    sleep(Duration::from_secs(stage.pick(1, 8))).await;
     let pid = fleet.replicas[0].pid();
     let asked = Instant::now();
     fleet.replicas[0].signal("TERM").await?;

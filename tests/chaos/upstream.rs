@@ -72,10 +72,7 @@ pub(crate) async fn down(stage: &Stage) -> anyhow::Result<()> {
     );
     stage.told("probes", probes.len());
     stage.within("recovered after", RECOVERY_MAX, recovered);
-    stage.told(
-        "caught up after",
-        format!("{:.1} s", caught_up.as_secs_f64()),
-    );
+    stage.within("all that waited delivered after", RECOVERY_MAX, caught_up);
     let jobs = feed.stop().await;
     let shop = Shop::open(&fleet.redis.url()).await?;
     until_nothing_is_left(&shop, PATIENCE).await?;

@@ -260,7 +260,12 @@ fn must_reconnect(error: &RedisError) -> bool {
     error.is_io_error()
         || error.is_timeout()
         || error.is_unrecoverable_error()
-        || error.code().is_some_and(|code| demoted.contains(&code))
+        || demoted.into_iter().any(|code| says(error, code))
+}
+
+/// Redis 6 puts the code of an error within a script into its text.
+pub(crate) fn says(error: &RedisError, code: &str) -> bool {
+    error.code() == Some(code) || error.detail().is_some_and(|detail| detail.contains(code))
 }
 
 /// The first refusal among the answers to a pipeline.

@@ -8,9 +8,10 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local verb, who, delay = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local is_shut = redis.call('PEXPIRE', KEYS[1], 86400000) == 1
 local found = redis.call('HMGET', KEYS[1], 'until', 'probe_by', 'probe_until')
-local until_, probing = tonumber(found[1]) or 0, (tonumber(found[3]) or 0) > now
+local until_, probe_until = tonumber(found[1]) or 0, tonumber(found[3]) or 0
 -- A clock that was set back must not keep it shut.
 if until_ > now + 3600000 then until_ = now end
+local probing = probe_until > now and probe_until <= now + 60000
 local is_mine = found[2] == who or not probing
 
 local function shut_for(ms)
@@ -29,7 +30,7 @@ end
 if not is_shut then return { 0, -1 } end
 if verb == 'ask' then
   if until_ > now then return { 0, until_ - now } end
-  if not is_mine then return { 0, math.min(1000, tonumber(found[3]) - now) } end
+  if not is_mine then return { 0, math.min(1000, probe_until - now) } end
   redis.call('HSET', KEYS[1], 'probe_by', who, 'probe_until', now + delay)
   return { 1, 0 }
 end

@@ -13,7 +13,8 @@ for i = 2, last do
   local found = redis.call('HMGET', KEYS[i], 'until', 'probe_until')
   local until_ = tonumber(found[1])
   if until_ and until_ > now_ms + 3600000 then until_ = now_ms end
-  local probing = (tonumber(found[2]) or 0) > now_ms
+  local probe_until = tonumber(found[2]) or 0
+  local probing = probe_until > now_ms and probe_until <= now_ms + 60000
   barriers[#barriers + 1] = { until_ and math.max(0, until_ - now_ms) or -1, probing and 1 or 0 }
 end
 for i = last + 1, #KEYS do

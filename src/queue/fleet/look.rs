@@ -140,6 +140,11 @@ pub async fn operation_limits(
             _ => BarrierState::Open,
         }
     };
+    let shut_for = |barrier| {
+        let place = Barrier::all().position(|it| it == barrier);
+        let seen = place.and_then(|place| seen.barriers.get(place));
+        seen.and_then(|it| it.until).unwrap_or_default()
+    };
     let rows = Operation::ALL.into_iter().zip(&seen.budgets);
     Ok(rows
         .map(|(operation, budget)| {
@@ -158,6 +163,12 @@ pub async fn operation_limits(
                 budget.full_in.saturating_sub(tolerance)
             });
             let closed_for = budget.closed_for.unwrap_or_default();
+            let own = [
+                Barrier::Credentials,
+                Barrier::Operation(operation),
+                Barrier::Group(operation.group()),
+            ];
+            let shut = own.into_iter().map(shut_for).max().unwrap_or_default();
             OperationLimits {
                 account: keys.account().to_owned(),
                 operation: operation.name(),
@@ -166,7 +177,7 @@ pub async fn operation_limits(
                 day: limits.and_then(|limits| limits.daily),
                 used_minute: budget.used,
                 share: limits.map(|it| f64::from(budget.used) / f64::from(it.steady.max(1))),
-                next_free_ms: millis(free_in.max(closed_for)),
+                next_free_ms: millis(free_in.max(closed_for).max(shut)),
                 closed_ms: millis(closed_for),
                 closed_reason: budget.closed_for.map(|_| budget.why.clone()),
                 credentials: state(Barrier::Credentials),

@@ -115,6 +115,11 @@ impl Flight {
         }
     }
 
+    /// A read did not end in time: the next asks for as little as if all jobs were large.
+    pub(crate) fn doubt(&mut self, stream: usize) {
+        self.streams[stream].mean_bytes = BYTES_PER_READ;
+    }
+
     /// Whether half of what may be held of the stream is.
     pub(crate) fn is_half_full(&self, stream: usize) -> bool {
         let stream = &self.streams[stream];

@@ -1,7 +1,7 @@
 //! Leases: renewal of what this process holds, take-over of what a vanished consumer held.
 //!
 //! Who last renewed longer than one lease ago (monotonic clock) has lost those jobs: they are neither renewed nor
-//! settled here any more. Renewal is a task of its own, whatever a handler waits for.
+//! settled here any more. Renewal waits for nothing else, neither for a handler nor for a long take-over.
 
 use crate::queue::connection::Connection;
 use crate::queue::engine::Engine;
@@ -21,8 +21,26 @@ const CHUNK: usize = 500;
 const FORGET_IDLE_MS: u64 = 24 * 60 * 60 * 1000;
 const FORGET_EVERY: Duration = Duration::from_hours(1);
 
-/// Renews and takes over, four times a lease, until the engine is closed.
-pub(crate) async fn keep(engine: Arc<Engine>, mut redis: Connection) {
+/// Renews and takes over, each four times a lease and without waiting for the other, until the engine is closed.
+pub(crate) async fn keep(engine: Arc<Engine>, redis: Connection) {
+    tokio::join!(
+        keep_renewing(&engine, redis.clone()),
+        keep_taking_over(&engine, redis)
+    );
+}
+
+async fn keep_renewing(engine: &Engine, mut redis: Connection) {
+    while !engine.is_closed() {
+        for stream in 0..engine.streams().len() {
+            if let Err(error) = renew(engine, &mut redis, stream).await {
+                redis.health().complain("renew leases", &error);
+            }
+        }
+        sleep(engine.lease() / 4).await;
+    }
+}
+
+async fn keep_taking_over(engine: &Engine, mut redis: Connection) {
     let mut forgot: Option<Instant> = None;
     while !engine.is_closed() {
         let forget_now = forgot.is_none_or(|at| at.elapsed() > FORGET_EVERY);
@@ -30,16 +48,13 @@ pub(crate) async fn keep(engine: Arc<Engine>, mut redis: Connection) {
             forgot = Some(Instant::now());
         }
         for stream in 0..engine.streams().len() {
-            if let Err(error) = renew(&engine, &mut redis, stream).await {
-                redis.health().complain("renew leases", &error);
-            }
-            if let Err(error) = take_over_all(&engine, &mut redis, stream).await {
+            if let Err(error) = take_over_all(engine, &mut redis, stream).await {
                 redis
                     .health()
                     .complain("look for vanished consumers", &error);
             }
             if forget_now {
-                forget_consumers(&engine, &mut redis, stream, FORGET_IDLE_MS).await;
+                forget_consumers(engine, &mut redis, stream, FORGET_IDLE_MS).await;
             }
         }
         sleep(engine.lease() / 4).await;
@@ -68,14 +83,19 @@ pub(crate) async fn take_over_all(
     stream: usize,
 ) -> RedisResult<()> {
     let mut from = "-".to_owned();
-    while !engine.is_quiet() {
+    let queue = &engine.streams()[stream].queue;
+    // Whoever paused a queue because its jobs do harm does not want them from a dead process either: they stay with it.
+    while !engine.is_quiet() && !engine.is_paused(queue) {
         match take_over(engine, redis, stream, &from).await {
             // There may be more behind the last one.
             Ok(Some(last)) => from = format!("({last}"),
             Ok(None) => break,
             // The reader creates the group.
             Err(error) if is_missing_group(&error) => break,
-            Err(error) => return Err(error),
+            Err(error) => {
+                engine.state().flight.doubt(stream);
+                return Err(error);
+            }
         }
     }
     Ok(())

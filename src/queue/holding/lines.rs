@@ -61,11 +61,14 @@ impl Line {
         self.suspects.is_empty() && self.lanes.iter().all(VecDeque::is_empty)
     }
 
-    /// How many jobs the next seal could take.
-    pub(crate) fn waiting(&self) -> usize {
+    /// How many jobs the next seal could take; suspects only where they may try to be alone or nothing else waits.
+    pub(crate) fn waiting(&self, suspects_may_try: bool) -> usize {
+        let others = self.lanes.iter().map(VecDeque::len).sum();
         match self.suspects.front() {
-            Some(first) => self.suspects.len().min(suspects::together(first)),
-            None => self.lanes.iter().map(VecDeque::len).sum(),
+            Some(first) if suspects_may_try || others == 0 => {
+                self.suspects.len().min(suspects::together(first))
+            }
+            _ => others,
         }
     }
 

@@ -24,7 +24,8 @@ impl Engine {
     }
 
     pub(crate) fn waiting(&self, line: usize) -> usize {
-        self.state().lines[line].waiting()
+        let suspects_may_try = self.isolation.may_be_tried();
+        self.state().lines[line].waiting(suspects_may_try)
     }
 
     /// The last pass of reading left more in Redis than it could bring.

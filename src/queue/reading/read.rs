@@ -3,7 +3,7 @@
 //! An `XREADGROUP` in flight is never cancelled: its reply may already be in our pending list. After an empty read
 //! the doorbell's last seen id becomes the group's place, else other consumers' reads would ring it again and again.
 
-use crate::queue::connection::Connection;
+use crate::queue::connection::{Connection, says};
 use crate::queue::engine::Engine;
 use crate::queue::holding::clock;
 use crate::queue::job::entry::{EntryId, entries_of_read};
@@ -93,11 +93,6 @@ fn is_about_one_stream(error: &RedisError) -> bool {
     !error.is_io_error() && !error.is_unrecoverable_error()
 }
 
-/// Redis 6 puts the code of an error within a script into its text.
-fn says(error: &RedisError, code: &str) -> bool {
-    error.code() == Some(code) || error.detail().is_some_and(|detail| detail.contains(code))
-}
-
 pub(crate) struct Reader {
     seen: Vec<EntryId>,
     read_at: Instant,
@@ -149,7 +144,10 @@ impl Reader {
                     }
                     continue;
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    engine.state().flight.doubt(index);
+                    return Err(error);
+                }
             };
             if read == count {
                 busy.push(&stream.queue);

@@ -131,7 +131,7 @@ fn no_file(file: &Path, migrates: bool) -> Part {
         return Part::bad(
             DATABASE,
             "the SQLite file at KLAVIYOD_DATABASE_URL cannot be opened, or is no database",
-            "check its rights, put back a copy of it, or move it away: then `run` creates a new one",
+            "check its rights, put back a copy of it, or move it away and run `klaviyod migrate --adopt`, which creates a new one",
         );
     }
     if !folder.unwrap_or(Path::new(".")).is_dir() {

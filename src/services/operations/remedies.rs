@@ -123,7 +123,7 @@ static REMEDIES: &[Remedy] = &[
         "klaviyo.bad_answer",
         "Klaviyo accepted the call, but its answer could not be read until attempts or age were used up.",
         Acts::Klaviyo,
-        "Replay it: repeating is harmless, for events keep their `unique_id` and upserts say the same again.",
+        "Replay it: events keep their `unique_id`; upserts say the same again, also where something newer was sent since.",
     ),
     code(
         "klaviyo.breaker_tripped",
@@ -147,7 +147,7 @@ static REMEDIES: &[Remedy] = &[
         "klaviyo.forbidden",
         "The key lacks a scope or the plan lacks a feature (403); the operation waits and no attempt counts.",
         Acts::Operator,
-        "Give the key the scope at Klaviyo; the jobs go on by themselves.",
+        "Make a new key that has the scope, for an existing one cannot get it, and give it to the daemon: its file and SIGHUP, or a restart. The jobs go on within a minute.",
     ),
     code(
         "klaviyo.gate_closed",
@@ -159,13 +159,19 @@ static REMEDIES: &[Remedy] = &[
         "klaviyo.import_cancelled",
         "Klaviyo accepted the import and cancelled it later.",
         Acts::Klaviyo,
-        "Replay it: a repeated upsert is harmless.",
+        "Replay it unless newer changes of the same profiles were sent since: an upsert says the same again, and repeats its `append`.",
     ),
     code(
         "klaviyo.import_refused",
         "Klaviyo accepted the import and refused this row later; the detail says why.",
         Acts::Developer,
         "Correct what the detail names with `dlq edit`, replay it, and mend the application.",
+    ),
+    code(
+        "klaviyo.import_unfinished",
+        "Klaviyo accepted the import and had not ended it after 7 days; whether its rows were applied is unknown.",
+        Acts::Operator,
+        "Ask Klaviyo about the import that the detail names; when it has ended, `dlq replay --include-too-old` reads its result.",
     ),
     code(
         "klaviyo.invalid",
