@@ -51,6 +51,33 @@ async fn a_job_whose_target_refuses_it_stays_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_target_refuses_it_keeps_no_other_from_being_settled() {
+    let mut shop = Shop::open().await;
+    command(&mut shop, &["RPUSH", DELAYED, "not ours"]).await;
+    shop.klaviyo.faults().push(Fault {
+        operation: Some("create_event".to_owned()),
+        times: 1,
+        kind: FaultKind::Status {
+            status: 500,
+            retry_after: None,
+        },
+    });
+    let _daemon = shop.binary(&["run"]);
+    shop.add(EVENTS, EVENT).await;
+    until("the event fails", || shop.klaviyo.stats().faulted == 1).await;
+    let upsert = json!({"kind": "profile.upsert", "data": {"profile": {"email": "p@klqtest.dev"}}});
+    shop.add(PROFILES, &upsert.to_string()).await;
+    let redis = shop.redis.clone();
+    until_async("the other job is settled", async || {
+        let mut rest = redis::cmd("XLEN");
+        rest.arg("klaviyod:{default}:profile-sync");
+        let rest: usize = rest.query_async(&mut redis.clone()).await.unwrap();
+        shop.klaviyo.stats().profiles > 0 && rest == 0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_delayed_job_whose_stream_refuses_it_goes_on_waiting_and_others_do_not_wait_for_it() {
     let mut shop = Shop::open().await;
     command(&mut shop, &["SET", URGENT, "not ours"]).await;

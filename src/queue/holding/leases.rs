@@ -83,9 +83,7 @@ pub(crate) async fn take_over_all(
     stream: usize,
 ) -> RedisResult<()> {
     let mut from = "-".to_owned();
-    let queue = &engine.streams()[stream].queue;
-    // Whoever paused a queue because its jobs do harm does not want them from a dead process either: they stay with it.
-    while !engine.is_quiet() && !engine.is_paused(queue) {
+    while !engine.is_quiet() {
         match take_over(engine, redis, stream, &from).await {
             // There may be more behind the last one.
             Ok(Some(last)) => from = format!("({last}"),

@@ -27,17 +27,13 @@ impl Engine {
         }
     }
 
-    /// Whether the queue is paused; what is not known yet counts as paused.
-    pub(crate) fn is_paused(&self, queue: &str) -> bool {
-        let paused = self.paused.lock().expect("no holder of this lock panics");
-        paused.as_ref().is_none_or(|it| it.contains(queue))
-    }
-
     /// Whether the queue is paused, or every kind on it has a shut gate.
     pub(crate) fn is_shut(&self, queue: &str) -> bool {
-        if self.is_paused(queue) {
+        let paused = self.paused.lock().expect("no holder of this lock panics");
+        if paused.as_ref().is_none_or(|it| it.contains(queue)) {
             return true;
         }
+        drop(paused);
         let Some(outlook) = &self.config.outlook else {
             return false;
         };

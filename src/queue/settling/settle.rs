@@ -3,7 +3,7 @@
 //! Delivered is delivered, whoever holds the job now: it is acknowledged and deleted without a fence. Everything else
 //! moves only what this process surely holds.
 
-use crate::queue::connection::Connection;
+use crate::queue::connection::{Connection, is_unreachable};
 use crate::queue::engine::Engine;
 use crate::queue::job::entry::{EntryId, QueuedJob};
 use crate::queue::job::verdict::{Reason, Retries, Verdict, millis};
@@ -12,7 +12,7 @@ use crate::queue::settling::observe::Fate;
 use crate::queue::settling::rate::Rates;
 use jiff::Timestamp;
 use redis::{RedisResult, Script};
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -34,8 +34,24 @@ pub(crate) async fn settle_all(
     mut inbox: mpsc::UnboundedReceiver<Settlement>,
 ) {
     let mut rates = Rates::default();
-    while let Some(settlement) = inbox.recv().await {
-        let not_ours = settle_surely(&engine, &mut redis, &settlement).await;
+    let mut refused: VecDeque<Settlement> = VecDeque::new();
+    loop {
+        // What Redis refuses must not hold back what it would take.
+        let (settlement, is_first) = tokio::select! {
+            biased;
+            new = inbox.recv() => match new {
+                Some(settlement) => (settlement, true),
+                None => return,
+            },
+            () = sleep(PAUSE_AFTER_ERROR), if !refused.is_empty() => match refused.pop_front() {
+                Some(settlement) => (settlement, false),
+                None => continue,
+            },
+        };
+        let Some(not_ours) = settle_surely(&engine, &mut redis, &settlement, is_first).await else {
+            refused.push_back(settlement);
+            continue;
+        };
         // Whoever took the others over tells what became of them.
         let (lapsed, ours): (Settlement, Settlement) = settlement
             .into_iter()
@@ -50,22 +66,25 @@ pub(crate) async fn settle_all(
     }
 }
 
-/// Settles until Redis has taken it, and returns the jobs that surely were not ours any more.
+/// Settles until Redis has taken it, and returns the jobs that surely were not ours any more; `None` if it refused.
 async fn settle_surely(
     engine: &Engine,
     redis: &mut Connection,
     settlement: &Settlement,
-) -> NotOurs {
-    let mut is_first = true;
+    mut is_first: bool,
+) -> Option<NotOurs> {
     loop {
         match settle(engine, redis, settlement).await {
-            Ok(not_ours) if is_first => return not_ours,
+            Ok(not_ours) if is_first => return Some(not_ours),
             // What an earlier try moved is not found any more.
-            Ok(_) => return NotOurs::new(),
+            Ok(_) => return Some(NotOurs::new()),
             // The reader may be waiting for just the room that settling would make.
             Err(error) if is_missing_group(&error) => create_groups(engine, redis).await,
             Err(error) => {
                 redis.health().complain("settle", &error);
+                if !is_unreachable(&error) {
+                    return None;
+                }
                 sleep(PAUSE_AFTER_ERROR).await;
             }
         }
