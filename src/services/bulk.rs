@@ -1,7 +1,8 @@
 //! Sends rows in bulk so that one bad row harms only itself.
 //!
 //! A refusal with a pointer names the offender: it is taken out and the rest leaves again at once. Without one the rows
-//! are halved, for at most [`EXTRA_CALLS_MAX`] calls; what is left then goes singly.
+//! are halved, for at most [`EXTRA_CALLS_MAX`] calls; what is left then goes singly. What is left when the lot has to
+//! end goes later.
 
 use super::outcome::{Failure, Outcome};
 use super::rows::Ledger;
@@ -10,12 +11,12 @@ use crate::queue::Lot;
 use futures::future::{Either, select};
 use std::pin::pin;
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// Calls beyond the first that one lot may cost.
 const EXTRA_CALLS_MAX: usize = 25;
 /// Up to this many waiting jobs go singly.
-const SINGLY_MAX: usize = 10;
+pub(crate) const SINGLY_MAX: usize = 10;
 /// How long they wait for that before a bulk call is as good. A budget that is shared takes a moment to answer.
 const SINGLY_WAIT: Duration = Duration::from_millis(100);
 /// How long one wait for a permit lasts before the state of things is looked at again.
@@ -101,6 +102,18 @@ pub(crate) async fn permit(client: &Client, operation: Operation) -> Permit {
     }
 }
 
+/// Waits for a permit until the lot has to end.
+pub(crate) async fn permit_by(
+    client: &Client,
+    operation: Operation,
+    end_by: Instant,
+) -> Option<Permit> {
+    if Instant::now() >= end_by {
+        return None;
+    }
+    timeout_at(end_by, permit(client, operation)).await.ok()
+}
+
 async fn pause(error: &Error) {
     let now = Instant::now();
     sleep_until(until(error).clamp(now + PAUSE_MIN, now + PATIENCE)).await;
@@ -121,6 +134,7 @@ pub(crate) async fn deliver<R: Rows>(
     rows: &R,
     parts: Vec<Vec<usize>>,
     first: Permit,
+    end_by: Instant,
     ledger: &mut Ledger,
 ) {
     let mut parts = parts;
@@ -129,8 +143,14 @@ pub(crate) async fn deliver<R: Rows>(
     let mut extra_calls = 0;
     while let Some(mut part) = parts.pop() {
         let granted = match first.take() {
-            Some(granted) => granted,
-            None => permit(client, R::BULK).await,
+            Some(granted) => Some(granted),
+            None => permit_by(client, R::BULK, end_by).await,
+        };
+        let Some(granted) = granted else {
+            for row in &part {
+                ledger.row(*row, &Outcome::Later(Duration::ZERO));
+            }
+            continue;
         };
         let Err(error) = rows.send(granted, &part).await else {
             for row in &part {
@@ -171,26 +191,35 @@ pub(crate) async fn deliver<R: Rows>(
             parts.push(second);
             parts.push(part);
         } else {
-            for row in part {
-                let granted = permit(client, R::SINGLE).await;
-                deliver_one(rows, row, granted, ledger).await;
-            }
+            deliver_singly(client, rows, &part, None, end_by, ledger).await;
         }
     }
 }
 
-/// Sends one row alone.
-pub(crate) async fn deliver_one<R: Rows>(
+/// Sends the chosen rows one after another.
+pub(crate) async fn deliver_singly<R: Rows>(
+    client: &Client,
     rows: &R,
-    row: usize,
-    granted: Permit,
+    chosen: &[usize],
+    first: Option<Permit>,
+    end_by: Instant,
     ledger: &mut Ledger,
 ) {
-    let outcome = match rows.send_one(granted, row).await {
-        Ok(()) => Outcome::Accepted,
-        Err(error) => Outcome::Failed(Failure::of(&error)),
-    };
-    ledger.row(row, &outcome);
+    let mut first = first;
+    for row in chosen {
+        let granted = match first.take() {
+            Some(granted) => Some(granted),
+            None => permit_by(client, R::SINGLE, end_by).await,
+        };
+        let outcome = match granted {
+            None => Outcome::Later(Duration::ZERO),
+            Some(granted) => match rows.send_one(granted, *row).await {
+                Ok(()) => Outcome::Accepted,
+                Err(error) => Outcome::Failed(Failure::of(&error)),
+            },
+        };
+        ledger.row(*row, &outcome);
+    }
 }
 
 fn offenders<'e, R: Rows>(
@@ -212,3 +241,7 @@ fn offenders<'e, R: Rows>(
     }
     found
 }
+
+#[cfg(test)]
+#[path = "bulk_tests.rs"]
+mod tests;

@@ -4,7 +4,7 @@
 //! job's own `id` is always sent. Rows that repeat (profile, metric, `unique_id`) are folded before sending, because
 //! Klaviyo may refuse a whole call for one repeat.
 
-use super::bulk::{Rows, Way, deliver, deliver_one, permit, way};
+use super::bulk::{Rows, SINGLY_MAX, Way, deliver, deliver_singly, way};
 use super::outcome::Outcome;
 use super::received::Received;
 use super::rows::Ledger;
@@ -103,20 +103,22 @@ impl Events {
         if batch.rows.is_empty() {
             return ledger.close();
         }
-        match way {
-            Way::Bulk(granted) => {
-                deliver(&self.client, &batch, batch.parts(), granted, &mut ledger).await;
-            }
+        let (client, end_by) = (&self.client, lot.end_by());
+        let (bulk, single) = match way {
+            Way::Bulk(granted) => (Some(granted), None),
+            Way::Single(granted) if batch.rows.len() <= SINGLY_MAX => (None, Some(granted)),
+            // One order may have thousands of lines; they go singly only if nothing may go in bulk.
             Way::Single(granted) => {
-                let mut granted = Some(granted);
-                for row in 0..ledger.rows() {
-                    let granted = match granted.take() {
-                        Some(granted) => granted,
-                        None => permit(&self.client, Operation::CreateEvent).await,
-                    };
-                    deliver_one(&batch, row, granted, &mut ledger).await;
-                }
+                drop(granted);
+                let bulk = client.permit(Operation::BulkCreateEvents, end_by);
+                (bulk.await.ok(), None)
             }
+        };
+        if let Some(granted) = bulk {
+            deliver(client, &batch, batch.parts(), granted, end_by, &mut ledger).await;
+        } else {
+            let all: Vec<usize> = (0..ledger.rows()).collect();
+            deliver_singly(client, &batch, &all, single, end_by, &mut ledger).await;
         }
         ledger.close()
     }

@@ -3,7 +3,7 @@
 //! "Accepted" is not "applied": Klaviyo refuses single rows of an import after its 202. So a follow-up job with the
 //! accepted envelopes is put on Redis *before* the lot is settled; a crash between the two repeats a harmless upsert.
 
-use super::bulk::{Rows, Way, deliver, deliver_one, permit, way};
+use super::bulk::{Rows, Way, deliver, deliver_singly, permit, way};
 use super::outcome::{Failure, Outcome};
 use super::received::Received;
 use super::refused::Refused;
@@ -20,6 +20,7 @@ use klaviyo_jobs::{Envelope, Identity, Job, UpsertProfile, decode};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Klaviyo takes no more profiles in one call.
 const PROFILES_MAX: usize = 10_000;
@@ -87,18 +88,15 @@ impl Profiles {
             jobs_of_row,
             queued,
         };
+        let (client, end_by) = (&self.client, lot.end_by());
+        let all: Vec<usize> = (0..batch.rows.len()).collect();
         match way {
             Way::Bulk(granted) => {
-                deliver(
-                    &self.client,
-                    &batch,
-                    vec![(0..batch.rows.len()).collect()],
-                    granted,
-                    &mut ledger,
-                )
-                .await;
+                deliver(client, &batch, vec![all], granted, end_by, &mut ledger).await;
             }
-            Way::Single(granted) => deliver_one(&batch, 0, granted, &mut ledger).await,
+            Way::Single(granted) => {
+                deliver_singly(client, &batch, &all, Some(granted), end_by, &mut ledger).await;
+            }
         }
         ledger.close()
     }
@@ -110,12 +108,19 @@ impl Profiles {
         let mut granted = Some(granted);
         for queued in lot.seal(1, BYTES_MAX).await {
             let granted = granted.take().expect("a sealed lot of one has one job");
-            outcomes.push(self.follow(queued, granted, lot.queue()).await);
+            let outcome = self.follow(queued, granted, lot.queue(), lot.end_by());
+            outcomes.push(outcome.await);
         }
         outcomes
     }
 
-    async fn follow(&self, queued: &QueuedJob, granted: Permit, queue: &str) -> Outcome {
+    async fn follow(
+        &self,
+        queued: &QueuedJob,
+        granted: Permit,
+        queue: &str,
+        end_by: Instant,
+    ) -> Outcome {
         let follow_up = match FollowUp::parse(&queued.payload) {
             Ok(follow_up) => follow_up,
             Err(invalid) => return Outcome::Invalid(invalid),
@@ -140,7 +145,7 @@ impl Profiles {
         let buried = match job.status.as_str() {
             "cancelled" => self.bury_cancelled(&follow_up, queue).await,
             _ if job.failed_count == 0 => Ok(()),
-            _ => self.bury_refused(&follow_up, queued, queue).await,
+            _ => self.bury_refused(&follow_up, queued, queue, end_by).await,
         };
         match buried {
             Ok(()) => Outcome::Accepted,
@@ -167,10 +172,9 @@ impl Profiles {
         follow_up: &FollowUp,
         queued: &QueuedJob,
         queue: &str,
+        end_by: Instant,
     ) -> Result<(), Outcome> {
-        let refused = Refused::read(&self.client, follow_up)
-            .await
-            .map_err(|error| Outcome::Failed(Failure::of(&error)))?;
+        let refused = Refused::read(&self.client, follow_up, end_by).await?;
         let rows = refused.rows.iter();
         let mut deaths: Vec<LateDeath<'_>> = rows
             .flat_map(|(row, reason)| deaths(follow_up, *row, reason))

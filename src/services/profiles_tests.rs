@@ -11,7 +11,6 @@ use klaviyo_jobs::Keys;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::time::Instant;
 
 struct Stage {
     memory: Memory,
@@ -55,7 +54,12 @@ impl Stage {
         let operation = Operation::GetBulkImportProfilesJob;
         let permit = self.profiles.client.permit(operation, Instant::now());
         self.profiles
-            .follow(follow_up, permit.await.unwrap(), UpsertProfile::QUEUE)
+            .follow(
+                follow_up,
+                permit.await.unwrap(),
+                UpsertProfile::QUEUE,
+                Instant::now() + Duration::from_mins(9),
+            )
             .await
     }
 

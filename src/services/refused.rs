@@ -3,12 +3,15 @@
 //! A page may have 16 MB, for it repeats the rows. So of each refusal only its row and its reason are kept, and a list
 //! that never ends is given up: then nobody knows all that was refused, which [`Refused::unclear`] says.
 
-use super::bulk::permit;
+use super::bulk::permit_by;
 use super::follow_up::FollowUp;
-use crate::klaviyo::{Client, Error, ImportError, Operation, row_of_pointer};
+use super::outcome::{Failure, Outcome};
+use crate::klaviyo::{Client, ImportError, Operation, row_of_pointer};
 use crate::queue::Reason;
 use klaviyo_jobs::Invalid;
 use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Pages of one import: 10,000 rows on the smallest pages that Klaviyo has.
 const PAGES_MAX: usize = 500;
@@ -28,7 +31,11 @@ pub(crate) struct Refused {
 
 impl Refused {
     /// Reads all pages, as far as there can be something new on them.
-    pub(crate) async fn read(client: &Client, follow_up: &FollowUp) -> Result<Self, Error> {
+    pub(crate) async fn read(
+        client: &Client,
+        follow_up: &FollowUp,
+        end_by: Instant,
+    ) -> Result<Self, Outcome> {
         let mut refused = Self {
             rows: BTreeMap::new(),
             strangers: 0,
@@ -36,14 +43,18 @@ impl Refused {
         };
         let mut next: Option<String> = None;
         for _ in 0..PAGES_MAX {
-            let granted = permit(client, Operation::GetErrorsForBulkImportProfilesJob).await;
+            let operation = Operation::GetErrorsForBulkImportProfilesJob;
+            let granted = permit_by(client, operation, end_by).await;
+            // The rows that were read so far are read again.
+            let granted = granted.ok_or(Outcome::Later(Duration::ZERO))?;
             let page = client
                 .get_errors_for_bulk_import_profiles_job(
                     granted,
                     &follow_up.import_id,
                     next.as_deref(),
                 )
-                .await?;
+                .await
+                .map_err(|error| Outcome::Failed(Failure::of(&error)))?;
             for error in &page.rows {
                 refused.add(error, follow_up);
             }
@@ -132,6 +143,10 @@ mod tests {
         }
     }
 
+    fn end_by() -> Instant {
+        Instant::now() + Duration::from_mins(9)
+    }
+
     fn error(row: usize, detail: &str) -> Value {
         json!({"attributes": {"detail": detail, "original_payload": {"id": "x"},
             "source": {"pointer": format!("/data/attributes/profiles/data/{row}/attributes/email")}}})
@@ -149,7 +164,9 @@ mod tests {
         for _ in 0..10 {
             page(&memory, &[error(0, "no"), error(1, "no")], true);
         }
-        let refused = Refused::read(&client, &import_of(2)).await.unwrap();
+        let refused = Refused::read(&client, &import_of(2), end_by())
+            .await
+            .unwrap();
         assert_eq!((refused.rows.len(), refused.is_whole), (2, true));
         assert_eq!(memory.requests().len(), 1);
     }
@@ -160,7 +177,9 @@ mod tests {
         for _ in 0..=PAGES_MAX {
             page(&memory, &[error(1, "no"), error(9, "of whom?")], true);
         }
-        let refused = Refused::read(&client, &import_of(3)).await.unwrap();
+        let refused = Refused::read(&client, &import_of(3), end_by())
+            .await
+            .unwrap();
         assert_eq!((refused.rows.len(), refused.is_whole), (1, false));
         assert_eq!(refused.strangers, PAGES_MAX);
         assert_eq!(memory.requests().len(), PAGES_MAX);
@@ -171,9 +190,20 @@ mod tests {
         let (client, memory) = client();
         page(&memory, &[error(1, &"ä".repeat(5_000))], true);
         page(&memory, &[error(1, "second"), error(0, "short")], false);
-        let refused = Refused::read(&client, &import_of(3)).await.unwrap();
+        let refused = Refused::read(&client, &import_of(3), end_by())
+            .await
+            .unwrap();
         assert!(refused.is_whole);
         assert_eq!(&*refused.rows[&0].detail, "short");
         assert_eq!(&*refused.rows[&1].detail, "ä".repeat(TEXT_CHARS_MAX));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_of_refused_rows_that_nobody_may_read_in_time_is_read_later() {
+        let (client, memory) = client();
+        page(&memory, &[error(1, "no")], true);
+        let refused = Refused::read(&client, &import_of(3), Instant::now()).await;
+        assert!(matches!(refused, Err(Outcome::Later(Duration::ZERO))));
+        assert_eq!(memory.requests().len(), 0);
     }
 }

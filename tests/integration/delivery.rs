@@ -69,6 +69,27 @@ async fn an_order_is_recorded_with_each_of_its_lines() {
     daemon.stop().await;
 }
 
+/// Each line is an event, and one is the order itself.
+fn order_of(lines: u32) -> Value {
+    let items: Vec<Value> = (0..lines)
+        .map(|line| json!({"sku": format!("MUG-{line}"), "name": "Mug", "quantity": 1, "price": 5}))
+        .collect();
+    json!({"kind": "order.placed", "id": "order-of-lines", "data": {"order_id": "order-of-lines",
+        "profile": {"email": "a@klqtest.dev"}, "value": 20, "items": items}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_of_many_lines_leaves_in_bulk_though_it_waits_alone() {
+    let mut shop = Shop::open().await;
+    let daemon = shop.daemon().await;
+    shop.add(EVENTS, &order_of(199).to_string()).await;
+    shop.until_delivered().await;
+    let stats = shop.klaviyo.stats();
+    assert_eq!(stats.distinct_events, 200);
+    assert_eq!(stats.operations["bulk_create_events"].requests, 1);
+    daemon.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_jobs_setting_different_fields_of_one_person_both_arrive_in_one_lot_and_in_two() {
     let mut shop = Shop::open().await;
@@ -193,6 +214,10 @@ async fn a_refused_operation_leaves_its_work_to_the_other() {
     .await;
     shop.until_delivered().await;
     assert_eq!(shop.klaviyo.stats().distinct_events, 200);
+    // Nor does an order wait for the bulk call that its many lines would like to have.
+    shop.add(EVENTS, &order_of(19).to_string()).await;
+    shop.until_delivered().await;
+    assert_eq!(shop.klaviyo.stats().distinct_events, 220);
     assert!(shop.dead().await.is_empty());
     daemon.stop().await;
 }

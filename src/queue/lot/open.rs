@@ -16,6 +16,11 @@ use std::time::{Duration, Instant};
 const DEADLINE: Duration = Duration::from_mins(10);
 /// The same for suspects, for whom everything else waits.
 const DEADLINE_ALONE: Duration = Duration::from_mins(1);
+/// How long before its deadline a lot begins no call any more: the last may take half a minute, and all that was
+/// decided is lost if it does not end in time.
+const SPARE: Duration = Duration::from_mins(1);
+/// The same for suspects.
+const SPARE_ALONE: Duration = Duration::from_secs(30);
 
 /// Work for one call of one kind.
 #[derive(Clone, Debug)]
@@ -85,6 +90,12 @@ impl Lot {
         }
     }
 
+    /// When the lot begins no call any more; now, if it has taken nothing.
+    pub fn end_by(&self) -> tokio::time::Instant {
+        let sealed = self.0.sealed.get();
+        sealed.map_or_else(tokio::time::Instant::now, |it| it.end_by().into())
+    }
+
     /// The queue the lot was read from.
     pub fn queue(&self) -> &str {
         self.0.engine.queue_of_line(self.0.line)
@@ -122,6 +133,15 @@ impl Sealed {
         } else {
             DEADLINE
         }
+    }
+
+    fn end_by(&self) -> Instant {
+        let spare = if self.access.is_alone() {
+            SPARE_ALONE
+        } else {
+            SPARE
+        };
+        self.since + self.deadline().saturating_sub(spare)
     }
 }
 
