@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Change nothing; exit 1 when something is pending
+    /// Change nothing; exit 1 when something is pending, 3 when there is no database yet
     #[arg(long, conflicts_with = "adopt")]
     check: bool,
     /// Make this database the one that Redis belongs to, because the one before is lost

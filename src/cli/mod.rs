@@ -139,15 +139,19 @@ pub fn fail(error: &anyhow::Error) -> ExitCode {
     };
     if error.chain().any(cannot_be_reached) {
         ExitCode::from(3)
-    } else if error
-        .chain()
-        .any(<dyn Error + 'static>::is::<OtherDatabase>)
-    {
+    } else if error.chain().any(is_about_settings) {
         // Somebody must change the configuration: starting again does not help.
         ExitCode::from(2)
     } else {
         ExitCode::FAILURE
     }
+}
+
+fn is_about_settings(cause: &(dyn Error + 'static)) -> bool {
+    let of_database = cause.downcast_ref::<crate::store::Error>();
+    cause.is::<OtherDatabase>()
+        || cause.is::<crate::klaviyo::SetupError>()
+        || of_database.is_some_and(|it| matches!(it, crate::store::Error::Address { .. }))
 }
 
 impl Global {

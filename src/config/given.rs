@@ -138,14 +138,16 @@ impl Given {
     }
 
     fn set(&mut self, name: &str, text: String) {
-        self.texts.insert(name.to_owned(), text.into());
+        // A line break behind a key is nobody's wish.
+        self.texts
+            .insert(name.to_owned(), text.trim().to_owned().into());
         self.files.remove(name);
     }
 
     fn set_from_file(&mut self, name: &str, path: &str) {
         match std::fs::read_to_string(path) {
             Ok(text) => {
-                self.set(name, text.trim().to_owned());
+                self.set(name, text);
                 self.files.insert(name.to_owned(), path.into());
             }
             Err(error) => self

@@ -27,6 +27,17 @@ fn a_wrong_configuration_ends_with_all_mistakes_one_line_each_and_exit_code_2() 
 }
 
 #[test]
+fn an_address_of_a_database_that_is_none_ends_with_exit_code_2() {
+    let variables = [("KLAVIYOD_DATABASE_URL", "postgres://host:port")];
+    let (code, complaints) = klaviyod(&["migrate", "--check"], &variables);
+    assert_eq!(code, Some(2), "{complaints:?}");
+    assert!(
+        complaints[0].contains("`database.url` is not an address"),
+        "{complaints:?}"
+    );
+}
+
+#[test]
 fn a_redis_that_cannot_be_reached_ends_with_exit_code_3() {
     let variables = [
         ("KLAVIYOD_REDIS_URL", "redis://127.0.0.1:1"),
