@@ -67,7 +67,7 @@ impl Given {
         environment.sort();
         for (name, value) in environment {
             match (name.to_str(), value.into_string()) {
-                (Some(name), Ok(value)) => self.add_variable(name, value),
+                (Some(name), Ok(value)) => self.add_variable(name, &value),
                 _ => self
                     .mistakes
                     .push(format!("the variable {} is not UTF-8", name.display())),
@@ -103,16 +103,16 @@ impl Given {
                 toml::Value::Array(_) => {
                     self.mistakes.push(format!("`{name}` must be one value"));
                 }
-                toml::Value::String(text) => self.add(&name, text),
-                other => self.add(&name, other.to_string()),
+                toml::Value::String(text) => self.add(&name, &text),
+                other => self.add(&name, &other.to_string()),
             }
         }
     }
 
-    fn add(&mut self, name: &str, text: String) {
+    fn add(&mut self, name: &str, text: &str) {
         match (find(name), name.strip_suffix("_file")) {
             (Some(_), _) => self.set(name, text),
-            (None, Some(short)) if find(short).is_some() => self.set_from_file(short, &text),
+            (None, Some(short)) if find(short).is_some() => self.set_from_file(short, text),
             (None, _) => {
                 let known = SETTINGS.iter().map(|it| it.name.to_owned());
                 self.mistakes.push(unknown(name, known));
@@ -120,13 +120,13 @@ impl Given {
         }
     }
 
-    fn add_variable(&mut self, variable: &str, value: String) {
+    fn add_variable(&mut self, variable: &str, value: &str) {
         if let Some(name) = name_of_variable(variable) {
             return self.set(&name, value);
         }
         let of_file = variable.strip_suffix("_FILE").and_then(name_of_variable);
         if let Some(name) = of_file {
-            return self.set_from_file(&name, &value);
+            return self.set_from_file(&name, value);
         }
         if variable.starts_with("KLAVIYOD_") {
             let known = SETTINGS.iter().flat_map(|it| {
@@ -137,7 +137,7 @@ impl Given {
         }
     }
 
-    fn set(&mut self, name: &str, text: String) {
+    fn set(&mut self, name: &str, text: &str) {
         // A line break behind a key is nobody's wish.
         self.texts
             .insert(name.to_owned(), text.trim().to_owned().into());
@@ -147,7 +147,7 @@ impl Given {
     fn set_from_file(&mut self, name: &str, path: &str) {
         match std::fs::read_to_string(path) {
             Ok(text) => {
-                self.set(name, text);
+                self.set(name, &text);
                 self.files.insert(name.to_owned(), path.into());
             }
             Err(error) => self
