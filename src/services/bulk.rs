@@ -1,8 +1,8 @@
 //! Sends rows in bulk so that one bad row harms only itself.
 //!
 //! A refusal with a pointer names the offender: it is taken out and the rest leaves again at once. Without one the rows
-//! are halved, for at most [`EXTRA_CALLS_MAX`] calls; what is left then goes singly. What is left when the lot has to
-//! end goes later.
+//! are halved. After [`EXTRA_CALLS_MAX`] refusals what is left goes singly. What is left when the lot has to end goes
+//! later.
 
 use super::outcome::{Failure, Outcome};
 use super::rows::Ledger;
@@ -173,25 +173,24 @@ pub(crate) async fn deliver<R: Rows>(
         }
         let offenders = offenders(rows, &part, error.details());
         extra_calls += 1;
-        if !offenders.is_empty() {
-            for (row, detail) in &offenders {
-                ledger.row(
-                    *row,
-                    &Outcome::Failed(Failure::with_detail(&error, Some(*detail))),
-                );
-            }
-            part.retain(|row| !offenders.iter().any(|(offender, _)| offender == row));
-            if !part.is_empty() {
-                parts.push(part);
-            }
-        } else if part.len() == 1 {
+        for (row, detail) in &offenders {
+            let failure = Failure::with_detail(&error, Some(*detail));
+            ledger.row(*row, &Outcome::Failed(failure));
+        }
+        part.retain(|row| !offenders.iter().any(|(offender, _)| offender == row));
+        if part.is_empty() {
+            continue;
+        }
+        if part.len() == 1 && offenders.is_empty() {
             ledger.row(part[0], &Outcome::Failed(Failure::of(&error)));
-        } else if extra_calls <= EXTRA_CALLS_MAX {
+        } else if extra_calls > EXTRA_CALLS_MAX {
+            deliver_singly(client, rows, &part, None, end_by, ledger).await;
+        } else if offenders.is_empty() {
             let second = part.split_off(part.len() / 2);
             parts.push(second);
             parts.push(part);
         } else {
-            deliver_singly(client, rows, &part, None, end_by, ledger).await;
+            parts.push(part);
         }
     }
 }
