@@ -8,10 +8,11 @@ use base64::prelude::BASE64_STANDARD;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use klaviyo_jobs::{Envelope, Invalid, Job, Lane, UpsertProfile, decode};
+use klaviyo_jobs::{Email, Envelope, ExternalId, Invalid, Job, Lane, Phone, UpsertProfile, decode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use std::collections::HashMap;
 use std::io::{Read, Write};
 
 /// The internal kind.
@@ -149,55 +150,116 @@ impl FollowUp {
             rows,
         })
     }
+}
 
-    /// Finds the place of the row that was sent for a refused payload, by its identifiers.
+/// The rows of an import by the identifiers of their jobs.
+#[derive(Debug, Default)]
+pub(crate) struct Whose {
+    /// None where several rows share the identifier.
+    rows: HashMap<(Named, String), Option<usize>>,
+}
+
+/// What identifies a profile, the strongest first. Two people may share a phone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Named {
+    Id,
+    ExternalId,
+    Email,
+    Phone,
+}
+
+impl Whose {
+    /// Reads the jobs of all rows.
+    pub(crate) fn of(follow_up: &FollowUp) -> Self {
+        let mut whose = Self::default();
+        for (row, followed) in follow_up.rows.iter().enumerate() {
+            for (_, payload) in &followed.jobs {
+                let upsert = Envelope::parse(payload.get().as_bytes())
+                    .and_then(|envelope| decode::<UpsertProfile>(envelope.data));
+                let Ok(UpsertProfile { profile, .. }) = upsert else {
+                    continue;
+                };
+                let email = profile.email.as_ref().map(Email::as_str);
+                let phone = profile.phone_number.as_ref().map(Phone::as_str);
+                let external_id = profile.external_id.as_ref().map(ExternalId::as_str);
+                whose.add(Named::Id, profile.id.as_deref(), row);
+                whose.add(Named::ExternalId, external_id, row);
+                whose.add(Named::Email, email, row);
+                whose.add(Named::Phone, phone, row);
+            }
+        }
+        whose
+    }
+
+    fn add(&mut self, named: Named, identifier: Option<&str>, row: usize) {
+        if let Some(identifier) = identifier {
+            let seat = self.rows.entry(key(named, identifier)).or_insert(Some(row));
+            *seat = seat.filter(|known| *known == row);
+        }
+    }
+
+    /// Finds the place of the row that was sent for a refused payload: the strongest identifier that any row has
+    /// decides, if only one row has it.
     pub(crate) fn row_of_payload(&self, refused: &Value) -> Option<usize> {
         let attributes = refused.get("attributes").unwrap_or(refused);
-        let says = |name: &str, own: Option<&str>| {
-            own.is_some_and(|own| {
-                attributes
-                    .get(name)
-                    .and_then(Value::as_str)
-                    .is_some_and(|it| it.eq_ignore_ascii_case(own))
-            })
-        };
-        self.rows.iter().position(|row| {
-            row.jobs.iter().any(|(_, payload)| {
-                let Ok(envelope) = Envelope::parse(payload.get().as_bytes()) else {
-                    return false;
-                };
-                let Ok(upsert) = decode::<UpsertProfile>(envelope.data) else {
-                    return false;
-                };
-                let profile = &upsert.profile;
-                says(
-                    "email",
-                    profile.email.as_ref().map(klaviyo_jobs::Email::as_str),
-                ) || says(
-                    "phone_number",
-                    profile
-                        .phone_number
-                        .as_ref()
-                        .map(klaviyo_jobs::Phone::as_str),
-                ) || says(
-                    "external_id",
-                    profile
-                        .external_id
-                        .as_ref()
-                        .map(klaviyo_jobs::ExternalId::as_str),
-                ) || refused
-                    .get("id")
-                    .and_then(Value::as_str)
-                    .is_some_and(|id| profile.id.as_deref() == Some(id))
-            })
-        })
+        let identifiers = [
+            (Named::Id, refused.get("id")),
+            (Named::ExternalId, attributes.get("external_id")),
+            (Named::Email, attributes.get("email")),
+            (Named::Phone, attributes.get("phone_number")),
+        ];
+        let known = identifiers.into_iter().find_map(|(named, identifier)| {
+            let identifier = identifier.and_then(Value::as_str)?;
+            self.rows.get(&key(named, identifier))
+        });
+        known.copied().flatten()
     }
+}
+
+fn key(named: Named, identifier: &str) -> (Named, String) {
+    let identifier = match named {
+        Named::Email => identifier.to_lowercase(),
+        Named::Id | Named::ExternalId | Named::Phone => identifier.to_owned(),
+    };
+    (named, identifier)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::queue::EntryId;
+    use serde_json::json;
+
+    fn import_of(profiles: &[Value]) -> FollowUp {
+        let job = |profile: &Value| {
+            let mut job = QueuedJob::for_test(0, EntryId { ms: 7, seq: 1 }, 0);
+            let upsert = json!({"kind": UpsertProfile::KIND, "data": {"profile": profile}});
+            job.payload = upsert.to_string().into_bytes();
+            job
+        };
+        let jobs: Vec<QueuedJob> = profiles.iter().map(job).collect();
+        let rows: Vec<Vec<&QueuedJob>> = jobs.iter().map(|job| vec![job]).collect();
+        FollowUp::new("import".to_owned(), &rows)
+    }
+
+    #[test]
+    fn a_refused_payload_is_of_the_one_row_that_has_its_strongest_identifier() {
+        let phone = "+491711234567";
+        let whose = Whose::of(&import_of(&[
+            json!({"external_id": "a", "phone_number": phone}),
+            json!({"external_id": "A", "phone_number": phone}),
+            json!({"email": "a@klqtest.dev"}),
+            json!({"id": "01HX", "email": "b@klqtest.dev"}),
+        ]));
+        let attributes = |it: Value| whose.row_of_payload(&json!({"attributes": it}));
+        let of_both = json!({"external_id": "A", "phone_number": phone});
+        assert_eq!(attributes(of_both), Some(1));
+        assert_eq!(attributes(json!({"phone_number": phone})), None);
+        assert_eq!(attributes(json!({"email": "A@KLQtest.dev"})), Some(2));
+        assert_eq!(attributes(json!({"external_id": "b"})), None);
+        let with_id = json!({"id": "01HX", "attributes": {"email": "a@klqtest.dev"}});
+        assert_eq!(whose.row_of_payload(&with_id), Some(3));
+    }
 
     #[test]
     fn a_job_of_any_lane_is_remembered_with_its_lane() {

@@ -4,7 +4,7 @@
 //! that never ends is given up: then nobody knows all that was refused, which [`Refused::unclear`] says.
 
 use super::bulk::permit_by;
-use super::follow_up::FollowUp;
+use super::follow_up::{FollowUp, Whose};
 use super::outcome::{Failure, Outcome};
 use crate::klaviyo::{Client, ImportError, Operation, row_of_pointer};
 use crate::queue::Reason;
@@ -41,6 +41,7 @@ impl Refused {
             strangers: 0,
             is_whole: false,
         };
+        let whose = Whose::of(follow_up);
         let mut next: Option<String> = None;
         for _ in 0..PAGES_MAX {
             let operation = Operation::GetErrorsForBulkImportProfilesJob;
@@ -56,7 +57,7 @@ impl Refused {
                 .await
                 .map_err(|error| Outcome::Failed(Failure::of(&error)))?;
             for error in &page.rows {
-                refused.add(error, follow_up);
+                refused.add(error, follow_up, &whose);
             }
             next = page.next;
             if next.is_none() || refused.rows.len() == follow_up.rows.len() {
@@ -80,8 +81,8 @@ impl Refused {
         }
     }
 
-    fn add(&mut self, error: &ImportError, follow_up: &FollowUp) {
-        match row_of(error, follow_up) {
+    fn add(&mut self, error: &ImportError, follow_up: &FollowUp, whose: &Whose) {
+        match row_of(error, follow_up, whose) {
             Some(row) => {
                 self.rows.entry(row).or_insert_with(|| reason(error));
             }
@@ -90,12 +91,12 @@ impl Refused {
     }
 }
 
-fn row_of(error: &ImportError, follow_up: &FollowUp) -> Option<usize> {
+fn row_of(error: &ImportError, follow_up: &FollowUp, whose: &Whose) -> Option<usize> {
     let pointer = error.pointer.as_deref().and_then(row_of_pointer);
     let by_pointer = pointer.map(|(row, _)| row);
     by_pointer
         .filter(|row| *row < follow_up.rows.len())
-        .or_else(|| follow_up.row_of_payload(error.original_payload.as_ref()?))
+        .or_else(|| whose.row_of_payload(error.original_payload.as_ref()?))
 }
 
 fn reason(error: &ImportError) -> Reason {
@@ -205,5 +206,27 @@ mod tests {
         let refused = Refused::read(&client, &import_of(3), Instant::now()).await;
         assert!(matches!(refused, Err(Outcome::Later(Duration::ZERO))));
         assert_eq!(memory.requests().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_of_one_of_two_rows_with_one_phone_is_of_the_row_with_its_external_id() {
+        let (client, memory) = client();
+        let phone = "+491711234567";
+        let row = |external_id: &str| {
+            let profile = json!({"external_id": external_id, "phone_number": phone});
+            let upsert = json!({"kind": "profile.upsert", "data": {"profile": profile}});
+            json!({"jobs": [["7-1", upsert]]})
+        };
+        let import = FollowUp {
+            import_id: "import".to_owned(),
+            rows: serde_json::from_str(&json!([row("A"), row("B")]).to_string()).unwrap(),
+        };
+        let payload = json!({"attributes": {"external_id": "B", "phone_number": phone}});
+        let error = json!({"attributes": {"detail": "no", "original_payload": payload,
+            "source": {"pointer": "/data/attributes/email"}}});
+        page(&memory, &[error], false);
+        let refused = Refused::read(&client, &import, end_by()).await.unwrap();
+        let rows: Vec<usize> = refused.rows.into_keys().collect();
+        assert_eq!((rows, refused.strangers), (vec![1], 0));
     }
 }
