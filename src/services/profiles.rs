@@ -114,7 +114,36 @@ impl Profiles {
         outcomes
     }
 
+    /// Looks at an import, more and more rarely; a look that failed is no attempt while Klaviyo may still answer.
     async fn follow(
+        &self,
+        queued: &QueuedJob,
+        granted: Permit,
+        queue: &str,
+        end_by: Instant,
+    ) -> Outcome {
+        let outcome = self.look(queued, granted, queue, end_by).await;
+        let may_work_later = matches!(
+            &outcome,
+            Outcome::Failed(failure) if failure.recovery == Recovery::Retry
+        );
+        if may_work_later {
+            self.next_look(queued).unwrap_or(outcome)
+        } else {
+            outcome
+        }
+    }
+
+    /// Says when to look again; never once Klaviyo has forgotten the import.
+    fn next_look(&self, queued: &QueuedJob) -> Option<Outcome> {
+        let age = Timestamp::now()
+            .duration_since(queued.sid.time())
+            .unsigned_abs();
+        let pause = age.clamp(self.poll_first.min(POLL_MAX), POLL_MAX);
+        (age <= FOLLOW_MAX).then_some(Outcome::Later(pause))
+    }
+
+    async fn look(
         &self,
         queued: &QueuedJob,
         granted: Permit,
@@ -134,13 +163,8 @@ impl Profiles {
             Err(error) => return Outcome::Failed(Failure::of(&error)),
         };
         if !matches!(job.status.as_str(), "complete" | "cancelled") {
-            let age = Timestamp::now()
-                .duration_since(queued.sid.time())
-                .unsigned_abs();
-            if age > FOLLOW_MAX {
-                return Outcome::Failed(unfinished(&follow_up.import_id));
-            }
-            return Outcome::Later(age.clamp(self.poll_first.min(POLL_MAX), POLL_MAX));
+            let unfinished = || Outcome::Failed(unfinished(&follow_up.import_id));
+            return self.next_look(queued).unwrap_or_else(unfinished);
         }
         let buried = match job.status.as_str() {
             "cancelled" => self.bury_cancelled(&follow_up, queue).await,

@@ -51,6 +51,10 @@ impl Stage {
             let page = json!({"data": refused, "links": {"next": null}});
             self.memory.answer(Answer::new(200, page.to_string()));
         }
+        self.look(follow_up).await
+    }
+
+    async fn look(&self, follow_up: &QueuedJob) -> Outcome {
         let operation = Operation::GetBulkImportProfilesJob;
         let permit = self.profiles.client.permit(operation, Instant::now());
         self.profiles
@@ -155,4 +159,30 @@ async fn refusals_of_nobody_are_shown_by_a_follow_up_without_the_rows_that_are_b
         let dead = stage.dead().await;
         assert_eq!((dead.len(), dead[2].replays), (3, 1), "{run}");
     }
+}
+
+#[tokio::test]
+async fn looks_that_fail_while_an_import_is_under_way_cost_no_attempt() {
+    let stage = Stage::new().await;
+    let hour_ago = Timestamp::now().as_millisecond() - 3_600_000;
+    let follow_up = queued(import_of(3).json(), u64::try_from(hour_ago).unwrap());
+    for run in 0..100 {
+        stage.memory.answer(Answer::new(500, ""));
+        let failed = stage.look(&follow_up).await;
+        assert!(matches!(failed, Outcome::Later(POLL_MAX)), "{run}");
+        let unfinished = stage.follow(&follow_up, "processing", &[]).await;
+        assert!(matches!(unfinished, Outcome::Later(POLL_MAX)), "{run}");
+    }
+    // Klaviyo has forgotten the import.
+    let follow_up = queued(import_of(3).json(), 7);
+    stage.memory.answer(Answer::new(500, ""));
+    let Outcome::Failed(failure) = stage.look(&follow_up).await else {
+        panic!("it was not a failure");
+    };
+    assert_eq!(failure.recovery, Recovery::Retry);
+    let unfinished = stage.follow(&follow_up, "processing", &[]).await;
+    let Outcome::Failed(failure) = unfinished else {
+        panic!("it was not a failure");
+    };
+    assert_eq!(failure.recovery, Recovery::Never);
 }
