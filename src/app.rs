@@ -1,5 +1,7 @@
 //! Joins the parts, in the order in which they need one another; and takes them apart again.
 
+pub use crate::klaviyo::SetupError;
+
 use crate::config::{Account, Config};
 use crate::credentials;
 use crate::edge::{Edge, Prepared, Shown, check_redis};
@@ -10,6 +12,7 @@ use crate::store::{Database, Store};
 use crate::telemetry::{AccountMeters, Telemetry};
 use crate::worker::{Gates, Workers, routes, routes_of};
 use anyhow::Context;
+use futures::FutureExt;
 use futures::future::{join_all, select_all};
 use secrecy::ExposeSecret;
 use std::net::SocketAddr;
@@ -96,7 +99,9 @@ impl App {
     /// Waits until an account is not delivered any more, whatever Redis and Klaviyo do: a task has ended that must not.
     /// Only another process helps; what this one holds is taken over after the lease.
     pub async fn broken(&self) {
-        select_all(self.accounts.iter().map(|it| Box::pin(it.workers.broken()))).await;
+        let vital = self.accounts.iter();
+        let vital = vital.flat_map(|it| [it.workers.broken().boxed(), it.fleet.broken().boxed()]);
+        select_all(vital).await;
         self.edge.broken();
     }
 

@@ -150,7 +150,7 @@ pub fn fail(error: &anyhow::Error) -> ExitCode {
 fn is_about_settings(cause: &(dyn Error + 'static)) -> bool {
     let of_database = cause.downcast_ref::<crate::store::Error>();
     cause.is::<OtherDatabase>()
-        || cause.is::<crate::klaviyo::SetupError>()
+        || cause.is::<crate::app::SetupError>()
         || of_database.is_some_and(|it| matches!(it, crate::store::Error::Address { .. }))
 }
 

@@ -13,11 +13,10 @@ use crate::queue::job::verdict::{Retries, Verdict};
 use crate::queue::reading::{delayed, read};
 use crate::queue::settling::observe::Observer;
 use crate::queue::settling::settle::{Settlement, settle_all};
-use futures::FutureExt;
+use crate::queue::vital::Vital;
 use klaviyo_jobs::{Keys, Lane};
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -110,7 +109,7 @@ pub struct Engine {
     pub(crate) has_room: Notify,
     settled: Notify,
     quiet: watch::Sender<bool>,
-    broken: watch::Sender<bool>,
+    vital: Vital,
     reader: Mutex<Option<JoinHandle<()>>>,
     pub(crate) behind: AtomicBool,
     pub(crate) arrived: Notify,
@@ -156,20 +155,13 @@ impl Engine {
     /// Does the work of a task without which nothing is delivered. If it panics, or ends before the engine is quiet,
     /// the engine is broken.
     pub async fn watch_over(&self, task: &'static str, work: impl Future<Output = ()>) {
-        let ended = AssertUnwindSafe(work).catch_unwind().await;
-        if ended.is_err() || !self.is_quiet() {
-            tracing::error!(
-                task,
-                "a task that must not end has ended; this process delivers nothing any more, see the log lines before"
-            );
-            self.broken.send_replace(true);
-        }
+        let is_quiet = || self.is_quiet();
+        self.vital.watch_over(task, work, is_quiet).await;
     }
 
     /// Waits until the engine is broken: nothing but another process delivers any more.
     pub async fn broken(&self) {
-        // The sender lives as long as this engine: there is no other way to end.
-        drop(self.broken.subscribe().wait_for(|broken| *broken).await);
+        self.vital.broken().await;
     }
 
     /// Creates an engine without tasks, and what would be settled.
@@ -208,7 +200,7 @@ impl Engine {
             has_room: Notify::new(),
             settled: Notify::new(),
             quiet: watch::Sender::new(false),
-            broken: watch::Sender::new(false),
+            vital: Vital::new(),
             reader: Mutex::new(None),
             behind: AtomicBool::new(true),
             arrived: Notify::new(),

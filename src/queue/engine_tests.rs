@@ -3,6 +3,7 @@
 use super::*;
 use crate::private_redis::PrivateRedis;
 use crate::queue::settling::observe::Settled;
+use futures::FutureExt;
 use tempfile::TempDir;
 
 const ROUTE: Route = Route {
@@ -57,7 +58,7 @@ async fn a_task_breaks_the_engine_when_it_ends_before_the_stop_and_not_after() {
     let (engine, _redis, _server) = start(None).await;
     engine.close(PATIENCE).await;
     engine.watch_over("late", async {}).await;
-    assert!(!*engine.broken.borrow());
+    assert!(engine.broken().now_or_never().is_none());
     let (engine, _redis, _server) = start(None).await;
     engine.watch_over("early", async {}).await;
     engine.broken().await;

@@ -16,6 +16,7 @@ mod model;
 pub(crate) mod operating;
 pub(crate) mod reading;
 mod settling;
+mod vital;
 
 pub use connection::server::{Replica, Server, replicas};
 pub use connection::{BadAddress, Connection, Health, Redis, Unreachable, is_unreachable};

@@ -18,9 +18,11 @@ mod terms;
 pub use look::{BarrierState, OperationLimits, operation_limits};
 
 use super::connection::Connection;
+use super::vital::Vital;
 use crate::klaviyo::{self, Budget, BudgetScale, Client, LocalBudget};
 use budget::FleetBudget;
 use desk::HOLD;
+use futures::FutureExt;
 use keeper::{Keeper, Line, Word};
 use klaviyo_jobs::Keys;
 use std::sync::Arc;
@@ -38,6 +40,7 @@ pub struct Fleet {
     line: Arc<Line>,
     inbox: Option<mpsc::UnboundedReceiver<Word>>,
     tasks: TaskTracker,
+    vital: Vital,
     left: CancellationToken,
     _leave: DropGuard,
 }
@@ -55,6 +58,7 @@ impl Fleet {
             line,
             inbox: Some(inbox),
             tasks: TaskTracker::new(),
+            vital: Vital::new(),
             _leave: left.clone().drop_guard(),
             left,
         }
@@ -82,8 +86,7 @@ impl Fleet {
                 self.keys.clone(),
                 Arc::clone(&self.alone),
             );
-            let serve = self.left.clone().run_until_cancelled_owned(serve);
-            self.tasks.spawn(serve);
+            self.spawn("budget", serve);
         }
         let mut keeper = Keeper::new(
             self.redis.clone(),
@@ -94,11 +97,21 @@ impl Fleet {
             Arc::clone(client),
         );
         keeper.glance().await;
-        let keep = self
-            .left
-            .clone()
-            .run_until_cancelled_owned(keeper.keep(inbox));
-        self.tasks.spawn(keep);
+        self.spawn("fleet", keeper.keep(inbox));
+    }
+
+    fn spawn(&self, task: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let (left, vital) = (self.left.clone(), self.vital.clone());
+        self.tasks.spawn(async move {
+            let work = left.run_until_cancelled(work).map(drop);
+            let has_left = || left.is_cancelled();
+            vital.watch_over(task, work, has_left).await;
+        });
+    }
+
+    /// Waits until a task has ended without which no call leaves.
+    pub async fn broken(&self) {
+        self.vital.broken().await;
     }
 
     /// Leaves: nothing is asked or told any more.
