@@ -203,7 +203,7 @@ pub(crate) async fn find_on_stream(
     Ok(found)
 }
 
-/// Looks through the delayed jobs of a queue, those first that are due first. At most `copies_max` are kept.
+/// Looks through the delayed jobs of a queue, the latest first. At most `copies_max` are kept, those due first.
 pub(crate) async fn find_delayed(
     redis: &mut Connection,
     keys: &Keys,
@@ -212,12 +212,14 @@ pub(crate) async fn find_delayed(
     copies_max: usize,
 ) -> RedisResult<Found<DelayedJob>> {
     let sid = wanted.sid_in(queue).map(|sid| sid.to_string());
+    let mut kept: VecDeque<DelayedJob> = VecDeque::new();
     let mut found = Found {
         jobs: Vec::new(),
         more: 0,
         searched: 0,
         has_more: false,
     };
+    // Counted from the latest, because jobs come due at the other end.
     loop {
         let mut call = FIND_DELAYED.key(keys.delayed(queue));
         call.arg(found.searched)
@@ -236,9 +238,13 @@ pub(crate) async fn find_delayed(
             .map(|(member, due)| DelayedJob::parse(member, due as i64));
         let is = |job: &DelayedJob| wanted.is(queue, job.lane, job.sid.as_slice(), job.payload());
         for job in jobs.filter(is) {
-            if found.jobs.len() < copies_max {
-                found.jobs.push(job);
-            } else {
+            // One that is delayed meanwhile moves those before it down, where they are met again.
+            if kept.iter().any(|known| known.member == job.member) {
+                continue;
+            }
+            kept.push_back(job);
+            if kept.len() > copies_max {
+                kept.pop_front();
                 found.more += 1;
             }
         }
@@ -251,6 +257,7 @@ pub(crate) async fn find_delayed(
             break;
         }
     }
+    found.jobs = kept.into_iter().rev().collect();
     Ok(found)
 }
 

@@ -113,7 +113,7 @@ impl Search {
         let partly = self.searched.iter().filter(|it| !it.complete);
         let rest = |it: &Searched| {
             if it.place.ends_with(":delayed") {
-                format!("{}: all but the {ENTRIES_MAX} due first", it.place)
+                format!("{}: all but the {ENTRIES_MAX} due last", it.place)
             } else {
                 format!("{}: all but the newest {ENTRIES_MAX}", it.place)
             }

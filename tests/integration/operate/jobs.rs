@@ -1,6 +1,7 @@
 use super::*;
 use crate::harness::{PROFILES, until_async};
 use klaviyo_simulator::{Fault, FaultKind};
+use klaviyod::services::operations::Operations;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_waiting_job_is_cancelled_by_its_id_and_its_id_is_free_again() {
@@ -123,6 +124,38 @@ async fn of_many_copies_of_one_id_some_are_explained_the_rest_counted_and_all_ca
     assert_eq!(code, Some(0), "{complaint}");
     assert!(said.contains(r#""cancelled":30"#), "{said}");
     assert_eq!(ids(&mut shop, PROFILES).await.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delayed_job_is_found_while_those_before_it_come_due() {
+    let mut shop = Shop::open().await;
+    let delayed = format!("{EVENTS}:delayed");
+    let mut add = redis::cmd("ZADD");
+    add.arg(&delayed);
+    for number in 0..20_000 {
+        let job = order(&format!("o-{number}"));
+        let member = format!("{number}:0:live:::{job}");
+        add.arg(4_000_000_000_000_u64 + number).arg(member);
+    }
+    add.query_async::<()>(&mut shop.redis).await.unwrap();
+    let mut redis = shop.redis.clone();
+    let leaving = tokio::spawn(async move {
+        for _ in 0..199 {
+            let mut leave = redis::cmd("ZREMRANGEBYRANK");
+            let leave = leave.arg(&delayed).arg(0).arg(99);
+            leave.query_async::<()>(&mut redis).await.unwrap();
+        }
+    });
+    let mut operations = Operations::new(shop.redis.clone(), Keys::default());
+    loop {
+        let is_over = leaving.is_finished();
+        let explanation = operations.explain("o-19950", false).await.unwrap();
+        assert_eq!(explanation.found.len(), 1, "{:?}", explanation.searched);
+        if is_over {
+            break;
+        }
+    }
+    leaving.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
