@@ -189,11 +189,27 @@ pub(crate) fn entries_of_claim(entries: Value, stream: usize, lane: Lane) -> Vec
     };
     entries
         .into_iter()
-        .filter_map(|entry| read_entry(entry, stream, lane))
+        .filter_map(|entry| read_entry(entry, stream, Some(lane)))
         .collect()
 }
 
-fn read_entry(entry: Value, stream: usize, lane: Lane) -> Option<Entry> {
+/// Takes apart a range of the dead letters, each of which tells its lane.
+pub(crate) fn entries_of_dead(entries: Value) -> Vec<Entry> {
+    let Value::Array(entries) = entries else {
+        return Vec::new();
+    };
+    entries
+        .into_iter()
+        .filter_map(|entry| read_entry(entry, 0, None))
+        .collect()
+}
+
+/// Reads the lane's name; a replay may have left its mark behind it.
+pub(crate) fn lane_of(text: &str) -> Lane {
+    Lane::parse(text.split('+').next().unwrap_or_default()).unwrap_or_default()
+}
+
+fn read_entry(entry: Value, stream: usize, lane: Option<Lane>) -> Option<Entry> {
     let Value::Array(mut parts) = entry else {
         return None;
     };
@@ -205,7 +221,7 @@ fn read_entry(entry: Value, stream: usize, lane: Lane) -> Option<Entry> {
         payload: Vec::new(),
         attempts: 0,
         sid: id,
-        lane,
+        lane: lane.unwrap_or_default(),
         replayed: None,
         id,
         stream,
@@ -236,9 +252,11 @@ fn read_entry(entry: Value, stream: usize, lane: Lane) -> Option<Entry> {
                     .and_then(EntryId::parse)
                     .unwrap_or(id);
             }
-            // The lane itself is that of the stream; only what a replay wrote behind it counts.
+            // The lane itself is that of the stream; dead letters of all lanes share one.
             b"lane" => {
-                job.replayed = std::str::from_utf8(&value).ok().and_then(Replayed::of_lane);
+                let text = std::str::from_utf8(&value).unwrap_or_default();
+                job.replayed = Replayed::of_lane(text);
+                job.lane = lane.unwrap_or_else(|| lane_of(text));
             }
             b"claim" => job.claim = String::from_utf8(value).unwrap_or_default().into(),
             _ => {}

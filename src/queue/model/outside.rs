@@ -204,7 +204,7 @@ async fn cancel(mut redis: Connection, keys: Keys, queue: usize, text: String) -
     let (redis, queue, wanted) = (&mut redis, QUEUES[queue], Wanted::new(&text));
     for lane in Lane::ALL {
         let stream = keys.queue(queue, lane);
-        for job in find_on_stream(redis, &stream, queue, lane, &wanted, usize::MAX)
+        for job in find_on_stream(redis, &stream, queue, Some(lane), &wanted, usize::MAX)
             .await?
             .jobs
         {

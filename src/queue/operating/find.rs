@@ -6,7 +6,7 @@
 //! the text is the longest part of the id that has only one.
 
 use crate::queue::connection::Connection;
-use crate::queue::job::entry::{EntryId, QueuedJob, entries_of_claim};
+use crate::queue::job::entry::{EntryId, QueuedJob, entries_of_claim, entries_of_dead, lane_of};
 use klaviyo_jobs::{Envelope, Keys, Lane};
 use redis::{RedisResult, Script, Value};
 use std::collections::VecDeque;
@@ -129,8 +129,7 @@ impl DelayedJob {
         Self {
             due_ms,
             attempts: attempts.parse().unwrap_or(0),
-            // A replay may have left its mark behind the name.
-            lane: Lane::parse(lane.split('+').next().unwrap_or_default()).unwrap_or_default(),
+            lane: lane_of(&lane),
             claim,
             sid: EntryId::parse(&sid),
             payload_at: member.len() - payload_len,
@@ -139,13 +138,13 @@ impl DelayedJob {
     }
 }
 
-/// Looks through the newest entries of a stream of the queue: of a lane, or its dead letters. At most `copies_max` are
-/// kept, the oldest.
+/// Looks through the newest entries of a stream of the queue: of a lane, or without one its dead letters. At most
+/// `copies_max` are kept, the oldest.
 pub(crate) async fn find_on_stream(
     redis: &mut Connection,
     stream: &str,
     queue: &str,
-    lane: Lane,
+    lane: Option<Lane>,
     wanted: &Wanted,
     copies_max: usize,
 ) -> RedisResult<Found<QueuedJob>> {
@@ -167,9 +166,8 @@ pub(crate) async fn find_on_stream(
             .arg(ENTRIES_PER_CALL.min(ENTRIES_MAX - found.searched))
             .arg(BYTES_PER_CALL);
         let (seen, last, entries): (usize, String, Value) = call.invoke_async(redis).await?;
-        let entries = entries_of_claim(entries, 0, lane).into_iter();
-        let jobs = entries.map(|entry| entry.job);
-        for job in jobs.filter(|job| wanted.is(queue, lane, &[job.id, job.sid], &job.payload)) {
+        let jobs = jobs_of(entries, lane);
+        for job in jobs.filter(|job| wanted.is(queue, job.lane, &[job.id, job.sid], &job.payload)) {
             kept.push_back(job);
             if kept.len() > copies_max {
                 kept.pop_front();
@@ -195,9 +193,8 @@ pub(crate) async fn find_on_stream(
             .arg(&sid)
             .query_async(redis)
             .await?;
-        let entries = entries_of_claim(entries, 0, lane).into_iter();
-        let jobs = entries.map(|entry| entry.job);
-        kept.extend(jobs.filter(|job| wanted.is(queue, lane, &[job.id], &job.payload)));
+        let jobs = jobs_of(entries, lane);
+        kept.extend(jobs.filter(|job| wanted.is(queue, job.lane, &[job.id], &job.payload)));
     }
     found.jobs = kept.into_iter().rev().collect();
     Ok(found)
@@ -259,6 +256,14 @@ pub(crate) async fn find_delayed(
     }
     found.jobs = kept.into_iter().rev().collect();
     Ok(found)
+}
+
+fn jobs_of(entries: Value, lane: Option<Lane>) -> impl Iterator<Item = QueuedJob> {
+    let entries = match lane {
+        Some(lane) => entries_of_claim(entries, 0, lane),
+        None => entries_of_dead(entries),
+    };
+    entries.into_iter().map(|entry| entry.job)
 }
 
 #[cfg(test)]

@@ -155,7 +155,8 @@ impl Operations {
             search.copies.extend(places.map(copy));
             for lane in Lane::ALL {
                 let stream = self.keys.queue(queue, lane);
-                let found = find_on_stream(redis, &stream, queue, lane, wanted, copies_max).await?;
+                let found =
+                    find_on_stream(redis, &stream, queue, Some(lane), wanted, copies_max).await?;
                 search.looked(format!("{queue}:{}", lane.as_str()), &found);
                 for job in found.jobs {
                     let place = match holder(redis, &stream, job.id).await? {
@@ -166,7 +167,7 @@ impl Operations {
                 }
             }
             let dead = self.keys.dead(queue);
-            let found = find_on_stream(redis, &dead, queue, Lane::Live, wanted, copies_max).await?;
+            let found = find_on_stream(redis, &dead, queue, None, wanted, copies_max).await?;
             search.looked(format!("{queue}:dead"), &found);
             let places = found.jobs.into_iter().map(Place::Dead);
             search.copies.extend(places.map(copy));

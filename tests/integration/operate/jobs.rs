@@ -238,6 +238,25 @@ async fn a_job_is_explained_wherever_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dead_job_is_explained_on_the_lane_it_died_on() {
+    let mut shop = Shop::open().await;
+    let mut add = redis::cmd("XADD");
+    add.arg(format!("{EVENTS}:dead")).arg("*");
+    add.arg("job").arg(order_without_id().to_string());
+    add.arg("sid").arg("1700000000000-0");
+    add.arg("lane").arg("backfill+1.1700000000000");
+    let entry: String = add.query_async(&mut shop.redis).await.unwrap();
+    let dead = explain(&shop, "event-tracking:backfill/1700000000000-0").await;
+    assert_eq!(
+        (&dead["state"], &dead["lane"], &dead["entry"]),
+        (&json!("dead"), &json!("backfill"), &json!(entry))
+    );
+    let live = "event-tracking:live/1700000000000-0";
+    let (code, said, _) = shop.command(&["job", "explain", live]).await;
+    assert_eq!(code, Some(1), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_delivered_job_is_explained_by_the_audit_with_every_attempt() {
     let mut shop = Shop::open().await;
     shop.klaviyo.faults().push(Fault {
