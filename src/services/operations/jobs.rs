@@ -1,6 +1,7 @@
 //! What operators do with one job: see where it is and what happens next, and cancel it.
 
 use super::next::Outlook;
+use super::record::End;
 use super::remedies::remedy;
 use super::search::{Copy, Place, Search, Searched};
 use super::{Operations, queues};
@@ -123,9 +124,27 @@ pub enum CancelError {
     /// A stream id is unique within its stream only.
     #[error("several jobs have this stream id, so nothing was cancelled; name one of {}", .0.join(", "))]
     Ambiguous(Vec<String>),
-    /// Redis' own.
+    /// Redis failed on the way; what was cancelled is cancelled.
+    #[error("stopped after {touched} jobs, perhaps one more; run it again for the rest")]
+    Interrupted {
+        /// How many were cancelled.
+        touched: u64,
+        /// Redis' own.
+        #[source]
+        source: RedisError,
+    },
+    /// Redis failed before anything was done.
     #[error("failed to ask Redis")]
     Redis(#[from] RedisError),
+    /// It is done, but on record is only that it began.
+    #[error("cancelled {touched} jobs, but failed to put that on record for the last")]
+    Unrecorded {
+        /// How many were cancelled.
+        touched: u64,
+        /// Redis' own.
+        #[source]
+        source: RedisError,
+    },
 }
 
 impl Operations {
@@ -190,31 +209,54 @@ impl Operations {
         let (mut cancelled, mut in_flight) = (0, 0);
         let may_go = search.copies.into_iter().filter(|it| !it.is_follow_up());
         for Copy { queue, place, .. } in may_go {
-            let (done, target) = match place {
-                Place::Ready(job) => {
-                    let stream = self.keys.queue(queue, job.lane);
-                    let done = cancel_ready(&mut self.redis, &self.keys, &stream, &job).await?;
-                    (done, format!("{queue}:{}/{}", job.lane.as_str(), job.id))
+            let target = match &place {
+                Place::Ready(job) => format!("{queue}:{}/{}", job.lane.as_str(), job.id),
+                Place::Delayed(_) => format!("{queue}:delayed"),
+                Place::InFlight(..) => {
+                    in_flight += 1;
+                    continue;
                 }
-                Place::Delayed(job) => {
-                    let done = cancel_delayed(&mut self.redis, &self.keys, queue, &job).await?;
-                    (done, format!("{queue}:delayed"))
-                }
-                Place::InFlight(..) => (false, String::new()),
                 Place::Dead(_) => continue,
             };
-            if done {
-                cancelled += 1;
-                self.record("job.cancel", &target, 1, json!({})).await?;
-            } else {
-                in_flight += 1;
-            }
+            let interrupted = |source| match cancelled {
+                0 => CancelError::Redis(source),
+                touched => CancelError::Interrupted { touched, source },
+            };
+            let begun = self.begin("job.cancel", &target, json!({})).await;
+            let begun = begun.map_err(interrupted)?;
+            let done = self.cancel_copy(queue, &place).await;
+            let end = done.as_ref().map_or(End::Failed, |_| End::Done);
+            let touched = u64::from(*done.as_ref().unwrap_or(&false));
+            let recorded = self.end(begun, end, touched, None).await;
+            let done = done.map_err(|source| CancelError::Interrupted {
+                touched: cancelled,
+                source,
+            })?;
+            cancelled += touched;
+            in_flight += u64::from(!done);
+            recorded.map_err(|source| CancelError::Unrecorded {
+                touched: cancelled,
+                source,
+            })?;
         }
         Ok(Cancelled {
             cancelled,
             in_flight,
             more: search.more,
         })
+    }
+
+    /// Takes a copy off its queue; false if a daemon has taken it, or if it is gone.
+    async fn cancel_copy(&mut self, queue: &str, place: &Place) -> RedisResult<bool> {
+        let redis = &mut self.redis;
+        match place {
+            Place::Ready(job) => {
+                let stream = self.keys.queue(queue, job.lane);
+                cancel_ready(redis, &self.keys, &stream, job).await
+            }
+            Place::Delayed(job) => cancel_delayed(redis, &self.keys, queue, job).await,
+            Place::InFlight(..) | Place::Dead(_) => Ok(false),
+        }
     }
 
     async fn locate(

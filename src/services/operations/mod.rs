@@ -17,7 +17,7 @@ pub use dead::{
 };
 pub use jobs::{CancelError, Cancelled, Explanation, JobState, LocatedJob};
 pub use limits::{BarrierState, OperationLimits};
-pub use queues::{PurgeError, Purged, QueueName, UnknownQueue};
+pub use queues::{PauseError, PurgeError, Purged, QueueName, UnknownQueue};
 pub use search::Searched;
 
 use crate::klaviyo::BudgetScale;

@@ -1,6 +1,6 @@
 //! What operators do with whole queues: look, pause, resume, purge.
 
-use super::record::End;
+use super::record::{Begun, End};
 use super::{Operations, queues};
 pub use crate::queue::operating::purge::Purged;
 use crate::queue::operating::purge::purge;
@@ -23,6 +23,20 @@ pub struct QueueName(&'static str);
 #[error("there is no such queue; the queues are {known}")]
 pub struct UnknownQueue {
     known: String,
+}
+
+/// Why a queue was not paused or resumed.
+#[derive(Debug, thiserror::Error)]
+pub enum PauseError {
+    /// Redis failed on the way.
+    #[error("stopped on the way, perhaps after it was done; run it again")]
+    Interrupted(#[source] RedisError),
+    /// Redis failed before anything was done.
+    #[error("failed to ask Redis")]
+    Redis(#[from] RedisError),
+    /// It is done, but on record is only that it began.
+    #[error("done, but failed to put that on record")]
+    Unrecorded(#[source] RedisError),
 }
 
 /// Why a queue was not purged, or not to the end.
@@ -94,27 +108,38 @@ impl Operations {
     /// Stops the reading of a queue in every replica; what is in flight ends. False if it was paused already.
     ///
     /// # Errors
-    /// Redis' own.
-    pub async fn pause(&mut self, queue: QueueName) -> RedisResult<bool> {
+    /// [`PauseError`].
+    pub async fn pause(&mut self, queue: QueueName) -> Result<bool, PauseError> {
         let name = queue.as_str();
-        let paused = pause(&mut self.redis, &self.keys, name, Timestamp::now()).await?;
-        if paused {
-            self.record("queue.pause", name, 0, json!({})).await?;
-        }
-        Ok(paused)
+        let begun = self.begin("queue.pause", name, json!({})).await?;
+        let paused = pause(&mut self.redis, &self.keys, name, Timestamp::now()).await;
+        self.changed(begun, paused).await
     }
 
     /// Lets a paused queue be read again. False if it was not paused.
     ///
     /// # Errors
-    /// Redis' own.
-    pub async fn resume(&mut self, queue: QueueName) -> RedisResult<bool> {
+    /// [`PauseError`].
+    pub async fn resume(&mut self, queue: QueueName) -> Result<bool, PauseError> {
         let name = queue.as_str();
-        let resumed = resume(&mut self.redis, &self.keys, name).await?;
-        if resumed {
-            self.record("queue.resume", name, 0, json!({})).await?;
-        }
-        Ok(resumed)
+        let begun = self.begin("queue.resume", name, json!({})).await?;
+        let resumed = resume(&mut self.redis, &self.keys, name).await;
+        self.changed(begun, resumed).await
+    }
+
+    async fn changed(
+        &mut self,
+        begun: Begun,
+        changed: RedisResult<bool>,
+    ) -> Result<bool, PauseError> {
+        let (end, result) = match &changed {
+            Ok(changed) => (End::Done, Some(("changed", json!(changed)))),
+            Err(_) => (End::Failed, None),
+        };
+        let recorded = self.end(begun, end, 0, result).await;
+        let changed = changed.map_err(PauseError::Interrupted)?;
+        recorded.map_err(PauseError::Unrecorded)?;
+        Ok(changed)
     }
 
     /// Deletes what waits in a queue, or in one lane of it, until `stop` is cancelled: never what is in flight, never dead

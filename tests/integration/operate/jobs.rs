@@ -29,6 +29,25 @@ async fn a_waiting_job_is_cancelled_by_its_id_and_its_id_is_free_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cancellation_that_fails_on_the_way_tells_and_records_what_it_did() {
+    let mut shop = Shop::open().await;
+    enqueue(&shop, "later", &["--in", "1h"]).await;
+    shop.add(EVENTS, &order("later").to_string()).await;
+    // The delayed copy comes last; it cannot be removed.
+    let mut forbid = redis::cmd("ACL");
+    forbid.arg("SETUSER").arg("default").arg("-zrem");
+    forbid.query_async::<()>(&mut shop.redis).await.unwrap();
+    let cancel = ["job", "cancel", "later", "--yes"];
+    let (code, _, complaint) = shop.command(&cancel).await;
+    assert_eq!(code, Some(1));
+    assert!(complaint.contains("stopped after 1 job"), "{complaint}");
+    let record = |touched| ("job.cancel".to_owned(), touched);
+    assert_eq!(recorded(&mut shop).await, [record(1), record(0)]);
+    let delayed = queue(&shop, "event-tracking").await["delayed"].clone();
+    assert_eq!(delayed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_flight_or_dead_is_not_cancelled_and_the_command_says_so() {
     let mut shop = Shop::open().await;
     shop.add(EVENTS, &order("held").to_string()).await;

@@ -23,6 +23,19 @@ async fn a_paused_queue_is_shown_as_paused_until_it_is_resumed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pause_that_cannot_be_put_on_record_is_none() {
+    let mut shop = Shop::open().await;
+    let mut forbid = redis::cmd("ACL");
+    forbid.arg("SETUSER").arg("default").arg("-xadd");
+    forbid.query_async::<()>(&mut shop.redis).await.unwrap();
+    let pause = ["queue", "pause", "event-tracking"];
+    let (code, _, complaint) = shop.command(&pause).await;
+    assert_eq!(code, Some(1));
+    assert!(complaint.contains("failed to ask Redis"), "{complaint}");
+    assert_eq!(paused(&shop).await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_queue_that_does_not_exist_is_refused_with_those_that_do() {
     let shop = Shop::open().await;
     for action in ["pause", "resume"] {
