@@ -2,6 +2,7 @@ use super::*;
 use crate::harness::{PROFILES, until_async};
 use klaviyo_simulator::{Fault, FaultKind};
 use klaviyod::services::operations::Operations;
+use tokio::task::JoinSet;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_waiting_job_is_cancelled_by_its_id_and_its_id_is_free_again() {
@@ -158,7 +159,8 @@ async fn a_delayed_job_is_found_while_those_before_it_come_due() {
     }
     add.query_async::<()>(&mut shop.redis).await.unwrap();
     let mut redis = shop.redis.clone();
-    let leaving = tokio::spawn(async move {
+    let mut leaving = JoinSet::new();
+    leaving.spawn(async move {
         for _ in 0..199 {
             let mut leave = redis::cmd("ZREMRANGEBYRANK");
             let leave = leave.arg(&delayed).arg(0).arg(99);
@@ -167,14 +169,14 @@ async fn a_delayed_job_is_found_while_those_before_it_come_due() {
     });
     let mut operations = Operations::new(shop.redis.clone(), Keys::default());
     loop {
-        let is_over = leaving.is_finished();
+        let over = leaving.try_join_next();
         let explanation = operations.explain("o-19950", false).await.unwrap();
         assert_eq!(explanation.found.len(), 1, "{:?}", explanation.searched);
-        if is_over {
+        if let Some(over) = over {
+            over.unwrap();
             break;
         }
     }
-    leaving.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
