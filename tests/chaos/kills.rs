@@ -25,7 +25,13 @@ pub(crate) async fn sigkill(stage: &Stage) -> anyhow::Result<()> {
     .await?;
     let shop = Shop::open(&fleet.redis.url()).await?;
     // Calls take their time, so that kills meet them on their way.
-    fleet.fault(None, FOREVER, FaultKind::Delay { ms: stage.pick(50, 200) });
+    fleet.fault(
+        None,
+        FOREVER,
+        FaultKind::Delay {
+            ms: stage.pick(50, 200),
+        },
+    );
     let mut met = 0;
     for kill in 0..kills {
         let (from, to) = (kill * jobs / kills, (kill + 1) * jobs / kills);
