@@ -48,7 +48,7 @@ pub(crate) async fn sigkill(stage: &Stage) -> anyhow::Result<()> {
             }
         }
     }
-    stage.at_least("killed with jobs in hand", kills / 10, met);
+    stage.at_least("killed with jobs in hand", kills / stage.pick(10, 3), met);
     let last_kill = Instant::now();
     until_nothing_is_left(&shop, lease + AFTER_KILLS).await.ok();
     stage.within(
