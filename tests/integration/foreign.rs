@@ -4,6 +4,7 @@
 use crate::harness::{EVENTS, PROFILES, Shop, until, until_async};
 use klaviyo_simulator::{Fault, FaultKind};
 use serde_json::json;
+use tokio::process::Child;
 
 const EVENT: &str =
     r#"{"kind":"event.track","id":"e-1","data":{"metric":"M","profile":{"external_id":"c"}}}"#;
@@ -16,8 +17,8 @@ async fn command(shop: &mut Shop, words: &[&str]) {
     command.query_async::<()>(&mut shop.redis).await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_job_whose_target_refuses_it_stays_where_it_was() {
+/// An event whose call fails while the key to which it should go is not ours.
+async fn with_an_event_that_cannot_be_delayed() -> (Shop, Child) {
     let mut shop = Shop::open().await;
     command(&mut shop, &["RPUSH", DELAYED, "not ours"]).await;
     shop.klaviyo.faults().push(Fault {
@@ -28,8 +29,14 @@ async fn a_job_whose_target_refuses_it_stays_where_it_was() {
             retry_after: None,
         },
     });
-    let _daemon = shop.binary(&["run"]);
+    let daemon = shop.binary(&["run"]);
     shop.add(EVENTS, EVENT).await;
+    (shop, daemon)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_target_refuses_it_stays_where_it_was() {
+    let (mut shop, _daemon) = with_an_event_that_cannot_be_delayed().await;
     let redis = shop.redis.clone();
     until_async("the job is refused by its target", async || {
         let mut stats = redis::cmd("INFO");
@@ -52,18 +59,7 @@ async fn a_job_whose_target_refuses_it_stays_where_it_was() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_whose_target_refuses_it_keeps_no_other_from_being_settled() {
-    let mut shop = Shop::open().await;
-    command(&mut shop, &["RPUSH", DELAYED, "not ours"]).await;
-    shop.klaviyo.faults().push(Fault {
-        operation: Some("create_event".to_owned()),
-        times: 1,
-        kind: FaultKind::Status {
-            status: 500,
-            retry_after: None,
-        },
-    });
-    let _daemon = shop.binary(&["run"]);
-    shop.add(EVENTS, EVENT).await;
+    let (mut shop, _daemon) = with_an_event_that_cannot_be_delayed().await;
     until("the event fails", || shop.klaviyo.stats().faulted == 1).await;
     let upsert = json!({"kind": "profile.upsert", "data": {"profile": {"email": "p@klqtest.dev"}}});
     shop.add(PROFILES, &upsert.to_string()).await;
