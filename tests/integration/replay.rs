@@ -316,6 +316,7 @@ async fn an_interrupted_replay_says_what_it_did_and_leaves_the_rest() {
             ("dlq.replay", replayed)
         );
         assert_eq!(action.detail["state"], "stopped");
+        assert_eq!(action.detail["how"]["flows"], "auto");
     }
 }
 

@@ -81,10 +81,15 @@ impl Outlook {
         };
         let over = Duration::try_from(now.duration_since(due)).unwrap_or_default();
         if over > OVERDUE_AFTER {
+            let why = match self.reader_seen {
+                Some(seen) if seen < SILENT_AFTER => {
+                    "a daemon works on the queue; either very many are due, or its log says why they stay".to_owned()
+                }
+                seen => no_reader(queue, seen),
+            };
             return format!(
-                "it was due at {} and nobody has promoted it: {}",
-                seconds(due),
-                no_reader(queue, self.reader_seen)
+                "it was due at {} and nobody has promoted it: {why}",
+                seconds(due)
             );
         }
         let then = self.paused(queue);
@@ -207,5 +212,12 @@ mod tests {
         );
         let told = outlook.of_delayed("lists", Some(NOW), later);
         assert!(told.contains("nobody has promoted it"), "{told}");
+        assert!(told.contains("no daemon works on lists"), "{told}");
+        let outlook = Outlook {
+            reader_seen: Some(Duration::ZERO),
+            ..Outlook::default()
+        };
+        let told = outlook.of_delayed("lists", Some(NOW), later);
+        assert!(told.contains("a daemon works on the queue"), "{told}");
     }
 }

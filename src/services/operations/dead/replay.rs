@@ -14,7 +14,7 @@ use crate::services::FollowImport;
 use jiff::{SignedDuration, Timestamp};
 use klaviyo_jobs::{Envelope, Job, PlaceOrder, TrackEvent, decode, kind};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -55,6 +55,23 @@ pub struct Replay {
     pub include_too_old: bool,
     /// Also what was replayed [`REPLAYS_MAX`] times.
     pub include_often_replayed: bool,
+}
+
+impl Replay {
+    /// What the record of a replay says of how it was done.
+    fn recorded(&self) -> Value {
+        let flows = match self.flows {
+            Flows::Auto => "auto",
+            Flows::Never => "never",
+            Flows::Always => "always",
+        };
+        json!({
+            "flows": flows,
+            "rate": self.rate,
+            "include_too_old": self.include_too_old,
+            "force": self.include_often_replayed,
+        })
+    }
 }
 
 /// What a replay did, or would do.
@@ -113,7 +130,8 @@ impl Operations {
             self.replay_pages(walk, how, stop, &mut report).await?;
             return Ok(report);
         }
-        let (target, detail) = selection.recorded();
+        let (target, mut detail) = selection.recorded();
+        detail["how"] = how.recorded();
         let begun = self.begin("dlq.replay", &target, detail).await?;
         let ended = self.replay_pages(walk, how, stop, &mut report).await;
         let result = Some(("report", json!(report)));
