@@ -183,6 +183,14 @@ pub(crate) async fn mountains(stage: &Stage) -> anyhow::Result<()> {
         format!("{most} MB"),
         most <= RSS_MB_MAX,
     );
+    for (operation, calls) in fleet.klaviyo.stats().operations {
+        let (first, last) = (calls.first_ms, calls.last_ms);
+        let told = format!(
+            "{} in {} to {} ms, {} rows",
+            calls.accepted, first, last, calls.rows
+        );
+        stage.told(&operation, told);
+    }
     let waiting = shop.left().await?;
     stage.at_least("still waiting", (small / 2) as u64, waiting);
     stage.equal("dead", 0, shop.dead().await?);
