@@ -2,8 +2,8 @@
 //!
 //! A job whose holder vanished is *watched*: each time it is about to run, a mark is set in Redis, which goes when the
 //! job is settled. Marks that are left tell how many processes died while they ran it; jobs that only waited in a dead
-//! process get none. With marks it runs among other suspects and nothing else, in groups that shrink, from three marks
-//! on all alone; only a job that took [`DEATHS_ALONE_MAX`] processes down while it was alone is poison.
+//! process get none. With one mark it runs among other suspects and nothing else, from two on all alone; only a job
+//! that took [`DEATHS_ALONE_MAX`] processes down while it was alone is poison.
 //!
 //! A panic of a handler makes suspects of the jobs of its lot in the same way, but kills none: the job that panics when it
 //! is alone has made an attempt.
@@ -18,11 +18,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-/// Suspects that run together, by their marks from one on. A storm of kills that have another cause makes suspects of
-/// thousands of jobs: the groups shrink by steps, so that only few of them ever run one by one.
-const TOGETHER_MAX: [usize; 2] = [1_000, 30];
+/// Suspects with one mark that run together.
+const TOGETHER_MAX: usize = 100;
 /// With so many marks a job runs alone.
-const ALONE_FROM: u32 = 3;
+const ALONE_FROM: u32 = 2;
 /// Processes that one job may take down while it is alone.
 pub(crate) const DEATHS_ALONE_MAX: u32 = 3;
 /// How long suspects wait for everything else to end; then they let others pass.
@@ -46,9 +45,11 @@ pub(crate) fn suspect(job: &mut QueuedJob) {
 
 /// How many suspects like this one may run together.
 pub(crate) fn together(job: &QueuedJob) -> usize {
-    let marks = usize::try_from(job.marks.unwrap_or_default()).unwrap_or(usize::MAX);
-    let group = TOGETHER_MAX.get(marks.saturating_sub(1));
-    group.copied().unwrap_or(1)
+    if job.marks.is_some_and(|marks| marks >= ALONE_FROM) {
+        1
+    } else {
+        TOGETHER_MAX
+    }
 }
 
 /// Why a job is given up, if it is.

@@ -9,8 +9,8 @@ use crate::queue::job::verdict::Verdict;
 use klaviyo_jobs::{Keys, Lane};
 use std::collections::BTreeSet;
 
-/// Marks without which no job is poison: three before it runs alone, three while it does.
-const DEATHS_MIN: u32 = 6;
+/// Marks without which no job is poison: two before it runs alone, three while it does.
+const DEATHS_MIN: u32 = 5;
 
 /// Entries whose group was destroyed: two processes may believe that they hold one.
 pub(super) type InDoubt = BTreeSet<(String, EntryId)>;
