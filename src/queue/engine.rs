@@ -5,9 +5,9 @@
 
 use crate::queue::connection::{Connection, Redis, Unreachable};
 use crate::queue::holding::flight::Flight;
+use crate::queue::holding::isolation::Isolation;
 use crate::queue::holding::leases;
 use crate::queue::holding::lines::Line;
-use crate::queue::holding::suspects::Isolation;
 use crate::queue::job::entry::{EntryId, QueuedJob};
 use crate::queue::job::verdict::{Retries, Verdict};
 use crate::queue::reading::{delayed, read};
@@ -189,6 +189,7 @@ impl Engine {
             flight: Flight::new(lanes, config.lease, bytes_per_queue),
         };
         let (settlements, inbox) = mpsc::unbounded_channel();
+        let isolation = Isolation::new(config.lease);
         let engine = Self {
             config,
             redis,
@@ -196,7 +197,7 @@ impl Engine {
             state: Mutex::new(state),
             paused: Mutex::new(Some(HashSet::new())),
             settlements,
-            isolation: Isolation::new(),
+            isolation,
             has_room: Notify::new(),
             settled: Notify::new(),
             quiet: watch::Sender::new(false),

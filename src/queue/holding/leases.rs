@@ -6,6 +6,7 @@
 use crate::queue::connection::Connection;
 use crate::queue::engine::Engine;
 use crate::queue::holding::clock;
+use crate::queue::holding::deaths::Deaths;
 use crate::queue::job::entry::{Entry, EntryId, entries_of_claim};
 use crate::queue::reading::read::is_missing_group;
 use klaviyo_jobs::keys::GROUP;
@@ -47,6 +48,7 @@ async fn keep_taking_over(engine: &Engine, mut redis: Connection) {
         if forget_now {
             forgot = Some(Instant::now());
         }
+        engine.isolation.set_gathering(true);
         for stream in 0..engine.streams().len() {
             if let Err(error) = take_over_all(engine, &mut redis, stream).await {
                 redis
@@ -57,6 +59,7 @@ async fn keep_taking_over(engine: &Engine, mut redis: Connection) {
                 forget_consumers(engine, &mut redis, stream, FORGET_IDLE_MS).await;
             }
         }
+        engine.isolation.set_gathering(false);
         sleep(engine.lease() / 4).await;
     }
 }
@@ -184,8 +187,8 @@ async fn take_over(
 async fn watch(engine: &Engine, redis: &mut Connection, stream: usize, entries: &mut [Entry]) {
     let ids: Vec<EntryId> = entries.iter().map(|entry| entry.job.id).collect();
     let marks = engine.marks(&engine.streams()[stream]);
-    let marks = match marks.read(redis, &ids).await {
-        Ok(marks) => marks,
+    let deaths = match marks.read(redis, &ids).await {
+        Ok(deaths) => deaths,
         Err(error) => {
             redis
                 .health()
@@ -193,8 +196,8 @@ async fn watch(engine: &Engine, redis: &mut Connection, stream: usize, entries: 
             Vec::new()
         }
     };
-    let marks = marks.into_iter().chain(std::iter::repeat(0));
-    for (entry, marks) in entries.iter_mut().zip(marks) {
-        entry.job.marks = Some(marks);
+    let deaths = deaths.into_iter().chain(std::iter::repeat(Deaths::NONE));
+    for (entry, deaths) in entries.iter_mut().zip(deaths) {
+        entry.job.deaths = Some(deaths);
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Suspects stand apart. A lot takes them first, and takes nothing else with them.
 
-use crate::queue::holding::suspects::{self, Access};
+use crate::queue::holding::deaths::Deaths;
+use crate::queue::holding::isolation::Access;
+use crate::queue::holding::suspects::Suspects;
 use crate::queue::job::entry::QueuedJob;
 use std::collections::VecDeque;
 use std::task::{Context, Waker};
@@ -10,14 +12,14 @@ use std::task::{Context, Waker};
 #[derive(Debug, Default)]
 pub(crate) struct Line {
     lanes: [VecDeque<QueuedJob>; 3],
-    suspects: VecDeque<QueuedJob>,
+    suspects: Suspects,
     lot_is_open: bool,
     waker: Option<Waker>,
 }
 
 /// Which of the jobs of a line are suspects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Suspects {
+pub(crate) enum Suspected {
     None,
     Some,
     Only,
@@ -25,10 +27,9 @@ pub(crate) enum Suspects {
 
 impl Line {
     pub(crate) fn push(&mut self, job: QueuedJob) {
-        if suspects::is_suspect(&job) {
-            self.suspects.push_back(job);
-        } else {
-            self.lanes[job.lane as usize].push_back(job);
+        match job.deaths {
+            None | Some(Deaths::NONE) => self.lanes[job.lane as usize].push_back(job),
+            Some(deaths) => self.suspects.push(job, deaths),
         }
     }
 
@@ -64,21 +65,20 @@ impl Line {
     /// How many jobs the next seal could take; suspects only where they may try to be alone or nothing else waits.
     pub(crate) fn waiting(&self, suspects_may_try: bool) -> usize {
         let others = self.lanes.iter().map(VecDeque::len).sum();
-        match self.suspects.front() {
-            Some(first) if suspects_may_try || others == 0 => {
-                self.suspects.len().min(suspects::together(first))
-            }
-            _ => others,
+        if !self.suspects.is_empty() && (suspects_may_try || others == 0) {
+            self.suspects.group()
+        } else {
+            others
         }
     }
 
-    pub(crate) fn suspects(&self) -> Suspects {
+    pub(crate) fn suspects(&self) -> Suspected {
         if self.suspects.is_empty() {
-            Suspects::None
+            Suspected::None
         } else if self.lanes.iter().all(VecDeque::is_empty) {
-            Suspects::Only
+            Suspected::Only
         } else {
-            Suspects::Some
+            Suspected::Some
         }
     }
 
@@ -88,18 +88,10 @@ impl Line {
         access: &Access,
         mut fits: impl FnMut(&QueuedJob) -> bool,
     ) -> Vec<QueuedJob> {
-        let mut taken = Vec::new();
         if access.is_alone() {
-            let together = self.suspects.front().map_or(0, suspects::together);
-            while taken.len() < together
-                && let Some(job) = self
-                    .suspects
-                    .pop_front_if(|job| suspects::together(job) == together && fits(job))
-            {
-                taken.push(job);
-            }
-            return taken;
+            return self.suspects.take(fits);
         }
+        let mut taken = Vec::new();
         for lane in &mut self.lanes {
             while let Some(job) = lane.pop_front_if(|job| fits(job)) {
                 taken.push(job);
@@ -119,7 +111,6 @@ impl Line {
     /// Takes everything.
     pub(crate) fn drain(&mut self) -> Vec<QueuedJob> {
         let waiting = self.lanes.iter_mut().flat_map(std::mem::take);
-        let suspects = std::mem::take(&mut self.suspects);
-        waiting.chain(suspects).collect()
+        waiting.chain(self.suspects.drain()).collect()
     }
 }

@@ -1,176 +1,126 @@
-//! Jobs that may kill the process that runs them.
+//! Suspects: the jobs of a line that ran when a process died.
 //!
-//! A job whose holder vanished is *watched*: each time it is about to run, a mark is set in Redis, which goes when the
-//! job is settled. Marks that are left tell how many processes died while they ran it; jobs that only waited in a dead
-//! process get none. With one mark it runs among other suspects and nothing else, from two on all alone; only a job
-//! that took [`DEATHS_ALONE_MAX`] processes down while it was alone is poison.
+//! They run apart from everything else, in [`GROUPS_MAX`] groups at most: the fewer there are, the fewer run together,
+//! and in the end each is alone. Those with the fewest deaths come first, so that the worst are left when the others are
+//! done. Only a job that took [`DEATHS_ALONE_MAX`](super::deaths::DEATHS_ALONE_MAX) processes down while it was alone is
+//! poison.
 //!
 //! A panic of a handler makes suspects of the jobs of its lot in the same way, but kills none: the job that panics when it
 //! is alone has made an attempt.
 
-use crate::queue::connection::Connection;
-use crate::queue::job::entry::{EntryId, QueuedJob};
-use crate::queue::job::verdict::Reason;
-use klaviyo_jobs::Keys;
-use redis::{RedisResult, Script};
-use std::sync::{Arc, LazyLock, Mutex};
-use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use crate::queue::holding::deaths::Deaths;
+use crate::queue::job::entry::QueuedJob;
+use std::collections::{BTreeMap, VecDeque};
 
-/// Suspects with one mark that run together.
-const TOGETHER_MAX: usize = 100;
-/// With so many marks a job runs alone.
-const ALONE_FROM: u32 = 2;
-/// Processes that one job may take down while it is alone.
-pub(crate) const DEATHS_ALONE_MAX: u32 = 3;
-/// How long suspects wait for everything else to end; then they let others pass.
-const ALONE_PATIENCE: Duration = Duration::from_secs(2);
-/// After that they do not try again for a while: each try makes others wait.
-const ALONE_PAUSE: Duration = Duration::from_secs(20);
-/// Marks outlive every lease and every restart by far.
-const MARKS_KEPT_S: i64 = 8 * 24 * 60 * 60;
-const ALL: u32 = 1 << 20;
-const LOCKED: &str = "nothing panics while it holds this lock";
+/// Into how many groups suspects are divided: so many calls pass until all have run, however many a storm of deaths made.
+/// From 1,000, which are what one call may hold, two more deaths find the one that kills.
+const GROUPS_MAX: usize = 32;
+/// Fewer than so many leave in calls of one job each, as if each were alone.
+const GROUP_MIN: usize = 16;
 
-/// Whether a job has to be by itself.
-pub(crate) fn is_suspect(job: &QueuedJob) -> bool {
-    job.marks.is_some_and(|marks| marks > 0)
+/// The suspects of a line.
+#[derive(Debug, Default)]
+pub(crate) struct Suspects {
+    by_deaths: BTreeMap<Deaths, VecDeque<QueuedJob>>,
+    together: usize,
 }
 
-/// One of the jobs that ran with this one ended their handler: it is watched, as if a process had died.
-pub(crate) fn suspect(job: &mut QueuedJob) {
-    job.marks = Some(job.marks.unwrap_or_default().saturating_add(1));
-}
-
-/// How many suspects like this one may run together.
-pub(crate) fn together(job: &QueuedJob) -> usize {
-    if job.marks.is_some_and(|marks| marks >= ALONE_FROM) {
-        1
-    } else {
-        TOGETHER_MAX
+impl Suspects {
+    pub(crate) fn push(&mut self, job: QueuedJob, deaths: Deaths) {
+        self.by_deaths.entry(deaths).or_default().push_back(job);
+        self.divide();
     }
-}
 
-/// Why a job is given up, if it is.
-pub(crate) fn poison(job: &QueuedJob) -> Option<Reason> {
-    let deaths = job.marks?.checked_sub(ALONE_FROM)?;
-    (deaths >= DEATHS_ALONE_MAX).then(|| Reason {
-        code: "poison",
-        status: None,
-        detail: format!(
-            "{deaths} processes ended while they ran this job and nothing else; look at their last log lines, and discard or edit the job"
-        )
-        .into(),
-        pointer: None,
-    })
-}
-
-/// Lets lots run beside each other, or suspects alone.
-#[derive(Debug)]
-pub(crate) struct Isolation {
-    permits: Arc<Semaphore>,
-    alone_not_before: Mutex<Instant>,
-}
-
-/// The right to run a lot.
-#[derive(Debug)]
-pub(crate) struct Access {
-    permit: OwnedSemaphorePermit,
-}
-
-impl Access {
-    pub(crate) fn is_alone(&self) -> bool {
-        self.permit.num_permits() == ALL as usize
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_deaths.is_empty()
     }
-}
 
-impl Isolation {
-    pub(crate) fn new() -> Self {
-        Self {
-            permits: Arc::new(Semaphore::new(ALL as usize)),
-            alone_not_before: Mutex::new(Instant::now()),
+    /// How many may run next, together.
+    pub(crate) fn group(&self) -> usize {
+        let first = self.by_deaths.first_key_value();
+        first.map_or(0, |(_, jobs)| jobs.len().min(self.together))
+    }
+
+    /// Takes the next group, while `fits` says so.
+    pub(crate) fn take(&mut self, mut fits: impl FnMut(&QueuedJob) -> bool) -> Vec<QueuedJob> {
+        let mut taken = Vec::new();
+        let Some(mut first) = self.by_deaths.first_entry() else {
+            return taken;
+        };
+        while taken.len() < self.together
+            && let Some(job) = first.get_mut().pop_front_if(|job| fits(job))
+        {
+            taken.push(job);
         }
+        if first.get().is_empty() {
+            first.remove();
+            self.divide();
+        }
+        taken
     }
 
-    /// Waits until a lot may run beside others.
-    pub(crate) async fn enter(&self) -> Access {
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
-        Access {
-            permit: permit.expect("this semaphore is never closed"),
-        }
+    /// Takes everything.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = QueuedJob> {
+        std::mem::take(&mut self.by_deaths).into_values().flatten()
     }
 
-    /// Whether suspects may try to be alone.
-    pub(crate) fn may_be_tried(&self) -> bool {
-        Instant::now() >= *self.alone_not_before.lock().expect(LOCKED)
+    /// The groups stay as large while those with as many deaths run: they would else become ever more.
+    fn divide(&mut self) {
+        let each = self.len().div_ceil(GROUPS_MAX);
+        self.together = if each > 1 { each.max(GROUP_MIN) } else { each };
     }
 
-    /// Waits until everything else has ended, if that is soon.
-    pub(crate) async fn enter_alone(&self) -> Option<Access> {
-        if !self.may_be_tried() {
-            return None;
-        }
-        let all = Arc::clone(&self.permits).acquire_many_owned(ALL);
-        if let Ok(all) = timeout(ALONE_PATIENCE, all).await {
-            let permit = all.expect("this semaphore is never closed");
-            return Some(Access { permit });
-        }
-        *self.alone_not_before.lock().expect(LOCKED) = Instant::now() + ALONE_PAUSE;
-        None
+    pub(crate) fn len(&self) -> usize {
+        self.by_deaths.values().map(VecDeque::len).sum()
     }
 }
 
-/// The marks of an account.
-pub(crate) struct Marks<'a> {
-    pub(crate) keys: &'a Keys,
-    /// The stream that the jobs are on.
-    pub(crate) stream: &'a str,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::job::entry::EntryId;
 
-impl Marks<'_> {
-    pub(crate) fn key(&self) -> String {
-        format!("{}:running-suspects", self.keys.base())
-    }
-
-    fn field(&self, id: EntryId) -> String {
-        format!("{}|{id}", self.stream)
-    }
-
-    /// Sets one more mark on each job.
-    pub(crate) async fn add(&self, redis: &mut Connection, ids: &[EntryId]) -> RedisResult<()> {
-        // The first write needs no memory: also a full Redis must find out what kills.
-        static ADD: LazyLock<Script> = LazyLock::new(|| {
-            Script::new(
-                "redis.call('HDEL', KEYS[1], '') \
-                 for i = 2, #ARGV do redis.call('HINCRBY', KEYS[1], ARGV[i], 1) end \
-                 redis.call('EXPIRE', KEYS[1], ARGV[1])",
-            )
-        });
-        let mut call = ADD.key(self.key());
-        call.arg(MARKS_KEPT_S);
-        for id in ids {
-            call.arg(self.field(*id));
+    fn suspects(deaths: &[(u32, u64)]) -> Suspects {
+        let mut suspects = Suspects::default();
+        let mut ms = 0;
+        for (deaths, jobs) in deaths {
+            for _ in 0..*jobs {
+                ms += 1;
+                let job = QueuedJob::for_test(0, EntryId { ms, seq: 0 }, 1);
+                suspects.push(job, Deaths::from(*deaths));
+            }
         }
-        call.invoke_async(redis).await
+        suspects
     }
 
-    /// Reads how many marks each job has.
-    pub(crate) async fn read(
-        &self,
-        redis: &mut Connection,
-        ids: &[EntryId],
-    ) -> RedisResult<Vec<u32>> {
-        let fields: Vec<String> = ids.iter().map(|id| self.field(*id)).collect();
-        let mut call = redis::cmd("HMGET");
-        let marks: Vec<Option<u32>> = call.arg(self.key()).arg(fields).query_async(redis).await?;
-        Ok(marks.into_iter().map(Option::unwrap_or_default).collect())
+    fn groups(mut suspects: Suspects) -> Vec<usize> {
+        let mut groups = Vec::new();
+        while !suspects.is_empty() {
+            groups.push(suspects.take(|_| true).len());
+        }
+        groups
     }
 
-    /// Removes all marks of jobs that are settled.
-    pub(crate) async fn clear(&self, redis: &mut Connection, ids: &[EntryId]) -> RedisResult<()> {
-        let fields: Vec<String> = ids.iter().map(|id| self.field(*id)).collect();
-        let mut call = redis::cmd("HDEL");
-        call.arg(self.key()).arg(fields).query_async(redis).await
+    #[test]
+    fn few_suspects_run_alone_and_many_in_as_many_groups() {
+        assert_eq!(groups(suspects(&[(1, 32)])), [1; 32]);
+        assert_eq!(groups(suspects(&[(1, 32_000)])), [1_000; 32]);
+    }
+
+    #[test]
+    fn those_with_the_most_deaths_are_alone_when_the_others_are_done() {
+        let mut expected = vec![32; 31];
+        expected.extend([8, 1, 1, 1]);
+        assert_eq!(groups(suspects(&[(2, 3), (1, 1_000)])), expected);
+    }
+
+    #[test]
+    fn what_does_not_fit_stays_for_the_next_group() {
+        let mut suspects = suspects(&[(1, 64)]);
+        let mut room = 1;
+        let fits = |_: &QueuedJob| std::mem::take(&mut room) > 0;
+        assert_eq!(suspects.group(), 16);
+        assert_eq!(suspects.take(fits).len(), 1);
+        assert_eq!((suspects.len(), suspects.group()), (63, 16));
     }
 }

@@ -3,6 +3,7 @@
 //! The fields beside `job` (`sid`, `n`, `lane`, `claim`) are written by the engine or the producer; a raw `XADD` has
 //! none of them. Replies are taken apart without copying the payload.
 
+use crate::queue::holding::deaths::Deaths;
 use crate::queue::job::replayed::Replayed;
 use crate::queue::settling::attempted::Call;
 use jiff::Timestamp;
@@ -102,8 +103,8 @@ pub struct QueuedJob {
     pub(crate) claim: Box<str>,
     /// Whether the engine wrote the entry itself: a promotion, a retry, a follow-up.
     pub(crate) engine_wrote: bool,
-    /// Processes that died while they ran it; absent as long as no holder has vanished. See [`crate::queue::holding::suspects`].
-    pub(crate) marks: Option<u32>,
+    /// Processes that died while they ran it; absent as long as no holder has vanished. See [`crate::queue::holding::deaths`].
+    pub(crate) deaths: Option<Deaths>,
 }
 
 /// What one job costs in memory beside its payload.
@@ -147,7 +148,7 @@ impl QueuedJob {
             kind: None,
             claim: Box::default(),
             engine_wrote: false,
-            marks: None,
+            deaths: None,
         }
     }
 }
@@ -229,7 +230,7 @@ fn read_entry(entry: Value, stream: usize, lane: Option<Lane>) -> Option<Entry> 
         call: None,
         claim: Box::default(),
         engine_wrote: false,
-        marks: None,
+        deaths: None,
     };
     let mut has_payload = false;
     let mut fields = fields.into_iter();

@@ -4,7 +4,8 @@
 //! leaves full and an idle job leaves at once. Dropping the last handle settles the lot.
 
 use crate::queue::engine::Engine;
-use crate::queue::holding::suspects::{self, Access};
+use crate::queue::holding::deaths::Deaths;
+use crate::queue::holding::isolation::Access;
 use crate::queue::job::entry::QueuedJob;
 use crate::queue::job::verdict::{Reason, Verdict};
 use std::iter;
@@ -62,7 +63,7 @@ impl Lot {
             };
             // Nothing is awaited between taking the jobs and having them here: a cancelled handler loses none.
             let seal = || slot.engine.seal(slot.line, access, jobs_max, bytes_max);
-            slot.engine.mark(&slot.sealed.get_or_init(seal).jobs).await;
+            slot.engine.mark(slot.sealed.get_or_init(seal)).await;
         }
         slot.sealed.get().map_or(&[], |sealed| &sealed.jobs)
     }
@@ -189,7 +190,8 @@ impl Engine {
         let mut state = self.state();
         let line = &mut state.lines[line];
         for mut job in jobs {
-            suspects::suspect(&mut job);
+            let deaths = job.deaths.unwrap_or(Deaths::NONE);
+            job.deaths = Some(deaths.one_more());
             line.push(job);
         }
         line.wake();

@@ -26,15 +26,18 @@ async fn a_panic_costs_only_the_job_an_attempt_that_panics_alone() {
     let mut connection = redis.connect().await.unwrap();
     let keys = Keys::default();
     add_jobs(&mut connection, &keys, &["a", "b", "bad", "c", "d"]).await;
-    let config = EngineConfig::new(keys.clone(), "test".to_owned(), vec![ROUTE]);
+    let mut config = EngineConfig::new(keys.clone(), "test".to_owned(), vec![ROUTE]);
+    // Suspects wait for so long.
+    config.lease = Duration::from_secs(1);
     let engine = Engine::start(&redis, config).await.unwrap();
     until("all jobs are read", || engine.waiting(LINE) == 5).await;
 
     let mut lots = Vec::new();
-    while lots.iter().sum::<usize>() < 5 + 5 + 5 {
+    while lots.iter().sum::<usize>() < 5 + 5 {
         let context = Context::from_waker(Waker::noop());
         until("a lot opens", || engine.poll_open(LINE, &context)).await;
         let lot = Lot::open(Arc::clone(&engine), LINE);
+        lot.turn().await;
         let jobs = lot.seal(100, usize::MAX).await;
         lots.push(jobs.len());
         let is_bad = |job: &QueuedJob| String::from_utf8_lossy(&job.payload).contains("bad");
@@ -43,7 +46,7 @@ async fn a_panic_costs_only_the_job_an_attempt_that_panics_alone() {
             lot.decide(vec![Verdict::Delivered; jobs.len()]);
         }
     }
-    assert_eq!(lots, [5, 5, 1, 1, 1, 1, 1]);
+    assert_eq!(lots, [5, 1, 1, 1, 1, 1]);
     until("all is settled", || engine.state().flight.count() == 0).await;
     let mut delayed = redis::cmd("ZRANGE");
     delayed.arg(keys.delayed(ROUTE.queue)).arg(0).arg(-1);

@@ -1,8 +1,9 @@
 //! How a lot comes by its jobs: it opens, waits for its turn, and takes what has arrived by then.
 
 use crate::queue::engine::{Engine, State, Stream};
-use crate::queue::holding::lines::Suspects;
-use crate::queue::holding::suspects::{Access, Marks};
+use crate::queue::holding::deaths::Marks;
+use crate::queue::holding::isolation::Access;
+use crate::queue::holding::lines::Suspected;
 use crate::queue::job::entry::{EntryId, QueuedJob};
 use crate::queue::lot::open::Sealed;
 use crate::queue::settling::attempted::Call;
@@ -51,7 +52,7 @@ impl Engine {
 
     /// Waits while the line holds nothing but suspects that others have just kept from being alone.
     pub(crate) async fn turn(&self, line: usize) {
-        while self.state().lines[line].suspects() == Suspects::Only
+        while self.state().lines[line].suspects() == Suspected::Only
             && !self.isolation.may_be_tried()
         {
             sleep(SUSPECTS_PAUSE).await;
@@ -63,12 +64,12 @@ impl Engine {
     /// Suspects wait for a moment only: whoever waits here holds a permit that others may need to end.
     pub(crate) async fn enter(&self, line: usize) -> Option<Access> {
         let suspects = self.state().lines[line].suspects();
-        if suspects != Suspects::None
+        if suspects != Suspected::None
             && let Some(alone) = self.isolation.enter_alone().await
         {
             return Some(alone);
         }
-        if suspects == Suspects::Only {
+        if suspects == Suspected::Only {
             return None;
         }
         Some(self.isolation.enter().await)
@@ -117,17 +118,19 @@ impl Engine {
         }
     }
 
-    /// Marks watched jobs before they run; see [`suspects`](crate::queue::holding::suspects).
-    pub(crate) async fn mark(&self, jobs: &[QueuedJob]) {
+    /// Marks watched jobs before they run; see [`deaths`](crate::queue::holding::deaths).
+    pub(crate) async fn mark(&self, sealed: &Sealed) {
+        let jobs = &sealed.jobs;
+        let alone = sealed.access.is_alone() && jobs.len() == 1;
         for (index, stream) in self.streams.iter().enumerate() {
             let watched = jobs.iter();
-            let watched = watched.filter(|job| job.stream == index && job.marks.is_some());
+            let watched = watched.filter(|job| job.stream == index && job.deaths.is_some());
             let ids: Vec<EntryId> = watched.map(|job| job.id).collect();
             if ids.is_empty() {
                 continue;
             }
             let marks = self.marks(stream);
-            if let Err(error) = marks.add(&mut self.redis.clone(), &ids).await {
+            if let Err(error) = marks.add(&mut self.redis.clone(), &ids, alone).await {
                 // Then a death while they run is not counted: the next one is.
                 self.redis.health().complain("mark suspects", &error);
             }

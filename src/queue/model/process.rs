@@ -7,7 +7,7 @@ use super::steps::{Act, Decision};
 use crate::queue::connection::Connection;
 use crate::queue::engine::{Engine, EngineConfig, Route};
 use crate::queue::holding::leases;
-use crate::queue::holding::lines::{Line, Suspects};
+use crate::queue::holding::lines::{Line, Suspected};
 use crate::queue::job::entry::EntryId;
 use crate::queue::job::verdict::{Reason, Retries, Verdict};
 use crate::queue::lot::open::Lot;
@@ -303,10 +303,11 @@ impl Process {
 
     /// Opens a lot and seals it, unless it would have to wait for others to end.
     fn seal(&self, line: usize, jobs_max: usize) -> Option<Operation> {
-        let has_suspects = self.engine.state().lines[line].suspects() != Suspects::None;
+        let has_suspects = self.engine.state().lines[line].suspects() != Suspected::None;
         if (has_suspects && !self.lots.is_empty()) || self.lots.iter().any(Lot::is_alone) {
             return None;
         }
+        self.engine.isolation.end_wait();
         let context = Context::from_waker(Waker::noop());
         if !self.engine.poll_open(line, &context) {
             return None;

@@ -9,8 +9,11 @@ use crate::queue::job::verdict::Verdict;
 use klaviyo_jobs::{Keys, Lane};
 use std::collections::BTreeSet;
 
-/// Marks without which no job is poison: two before it runs alone, three while it does.
-const DEATHS_MIN: u32 = 5;
+/// Processes without whose death no job is poison: one while it ran beside others, three while it was alone. The marks
+/// of the latter are so many times larger.
+const BESIDE_OTHERS_MIN: u32 = 1;
+const ALONE_MIN: u32 = 3;
+const ALONE: u32 = 65_536;
 
 /// Entries whose group was destroyed: two processes may believe that they hold one.
 pub(super) type InDoubt = BTreeSet<(String, EntryId)>;
@@ -150,20 +153,22 @@ pub(super) fn check_intake(
         let mut jobs = reference.jobs.iter();
         let job = jobs.find(|job| job.record.as_ref().is_some_and(at));
         let is_nonsense = job.is_none_or(|job| job.is_nonsense);
-        let deaths = reference
+        let marks = reference
             .marks_max
             .get(&(stream.clone(), moving.id))
             .copied()
             .unwrap_or(0);
         let fits = match &moving.verdict {
-            Verdict::Bury(reason) if reason.code == "poison" => deaths >= DEATHS_MIN,
+            Verdict::Bury(reason) if reason.code == "poison" => {
+                marks / ALONE >= ALONE_MIN && marks % ALONE >= BESIDE_OTHERS_MIN
+            }
             Verdict::Bury(_) => is_nonsense,
             Verdict::Snooze(delay) => process.engine.is_quiet() && delay.is_zero(),
             Verdict::Delivered | Verdict::Retry(_) => false,
         };
         if !fits {
             return Err(format!(
-                "{moving:?} was decided without a handler; {deaths} deaths: {job:?}"
+                "{moving:?} was decided without a handler; its marks are {marks}: {job:?}"
             ));
         }
     }

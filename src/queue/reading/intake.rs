@@ -1,8 +1,8 @@
 //! What may be read, and where it goes that was: to the line of its kind, or to the dead letters with a reason.
 
 use crate::queue::engine::{Engine, State};
+use crate::queue::holding::deaths::Deaths;
 use crate::queue::holding::lines::Line;
-use crate::queue::holding::suspects;
 use crate::queue::job::entry::{Entry, QueuedJob};
 use crate::queue::job::verdict::{Reason, Verdict};
 use jiff::Timestamp;
@@ -86,7 +86,7 @@ impl Engine {
 
     /// The line a job joins, or why it goes to the dead letters.
     fn place(&self, job: &QueuedJob, has_payload: bool, now: Timestamp) -> Result<usize, Reason> {
-        if let Some(poison) = suspects::poison(job) {
+        if let Some(poison) = job.deaths.and_then(Deaths::poison) {
             return Err(poison);
         }
         if !has_payload {

@@ -156,7 +156,7 @@ pub(crate) async fn settle(
             let left = chunk.iter().zip(is_moved).filter(|(_, is_moved)| !is_moved);
             not_ours.extend(left.map(|((job, _), _)| (index, job.id)));
         }
-        let watched = delivered.iter().filter(|(job, _)| job.marks.is_some());
+        let watched = delivered.iter().filter(|(job, _)| job.deaths.is_some());
         let watched: Vec<EntryId> = watched.map(|(job, _)| job.id).collect();
         if !watched.is_empty() {
             engine.marks(stream).clear(redis, &watched).await?;
