@@ -60,7 +60,12 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
                 matches!(it.state, JobState::Ready | JobState::Delayed) && !it.is_follow_up
             };
             let waiting = seen.found.iter().filter(waits).count();
-            if waiting == 0 {
+            // The dead come last: behind one of them nothing waits.
+            let ends_dead = seen
+                .found
+                .last()
+                .is_some_and(|it| it.state == JobState::Dead);
+            if waiting == 0 && (seen.more == 0 || ends_dead) {
                 anyhow::bail!("nothing was cancelled: {}", why_not(&seen));
             }
             let more = match seen.more {

@@ -26,7 +26,7 @@ pub use dead::{
 };
 pub use engine::{BYTES_IN_FLIGHT_MAX, Engine, EngineConfig, Outlook, Route};
 pub use fleet::{BarrierState, Fleet, OperationLimits, operation_limits};
-pub use job::entry::{EntryId, QueuedJob};
+pub use job::entry::{Backfill, EntryId, QueuedJob};
 pub use job::replayed::Replayed;
 pub use job::verdict::{Reason, Retries, Verdict};
 pub use lot::backend::LotBackend;

@@ -52,14 +52,14 @@ impl Events {
                 job,
                 id,
                 at,
-                starts_flows,
+                backfill,
             } = received;
             let row = |event| {
                 Row::of(Received {
                     job: event,
                     id: id.clone(),
                     at,
-                    starts_flows,
+                    backfill,
                 })
             };
             job.events(at).into_iter().map(row).collect()
@@ -139,7 +139,7 @@ impl Row {
             job,
             id,
             at,
-            starts_flows,
+            backfill,
         } = received;
         Self {
             unique_id: job
@@ -147,7 +147,7 @@ impl Row {
                 .as_ref()
                 .map_or(id, |unique_id| unique_id.as_str().to_owned()),
             time: job.time.unwrap_or(at),
-            backfill: job.backfill.unwrap_or(!starts_flows),
+            backfill: backfill.of(job.backfill),
             event: job,
         }
     }

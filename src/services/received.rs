@@ -4,7 +4,7 @@
 //! changes them.
 
 use super::outcome::Outcome;
-use crate::queue::QueuedJob;
+use crate::queue::{Backfill, QueuedJob};
 use jiff::Timestamp;
 use klaviyo_jobs::{Envelope, Job, decode};
 
@@ -14,8 +14,7 @@ pub(crate) struct Received<J> {
     pub(crate) job: J,
     pub(crate) id: String,
     pub(crate) at: Timestamp,
-    /// Whether Klaviyo may start flows, unless the job itself says otherwise.
-    pub(crate) starts_flows: bool,
+    pub(crate) backfill: Backfill,
 }
 
 impl<J: Job> Received<J> {
@@ -35,7 +34,7 @@ impl<J: Job> Received<J> {
             job,
             id,
             at,
-            starts_flows: queued.starts_flows(),
+            backfill: queued.backfill(),
         })
     }
 }

@@ -243,6 +243,17 @@ async fn an_edit_is_checked_keeps_everything_else_and_is_delivered_by_a_replay()
     );
     let died: i64 = entry.split_once('-').unwrap().0.parse().unwrap();
     assert_eq!(before[0].died_at.as_millisecond(), died);
+    // It is chosen by the time it died, and is not what was there then.
+    let died_at = before[0].died_at.to_string();
+    let next_ms = Timestamp::from_millisecond(died + 1).unwrap().to_string();
+    for (filter, at, chosen) in [
+        ("--since", &died_at, 1),
+        ("--until", &died_at, 0),
+        ("--since", &next_ms, 0),
+    ] {
+        let listed = shop.told(&["dlq", "list", filter, at]).await;
+        assert_eq!(listed.as_array().unwrap().len(), chosen, "{filter} {at}");
+    }
     let (code, complaint) = shop
         .refused(&["dlq", "edit", entry, "--data", data, "--yes"])
         .await;

@@ -74,6 +74,15 @@ async fn a_job_whose_target_refuses_it_keeps_no_other_from_being_settled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_pauses_that_is_not_ours_pauses_nothing() {
+    let mut shop = Shop::open().await;
+    command(&mut shop, &["SET", "klaviyod:{default}:paused", "not ours"]).await;
+    let _daemon = shop.binary(&["run"]);
+    shop.add(EVENTS, EVENT).await;
+    until("the job is delivered", || shop.klaviyo.stats().events == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_delayed_job_whose_stream_refuses_it_goes_on_waiting_and_others_do_not_wait_for_it() {
     let mut shop = Shop::open().await;
     command(&mut shop, &["SET", URGENT, "not ours"]).await;

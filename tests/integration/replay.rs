@@ -6,9 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 use klaviyo_jobs::Keys;
 use klaviyo_simulator::{Fault, FaultKind};
 use klaviyod::queue::recorded_actions;
+use klaviyod::services::operations::{DeadFilter, DeadSelection, Operations, Replay};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 const REPLAY_ALL: &[&str] = &["dlq", "replay", "--all", "--yes"];
 
@@ -92,12 +94,15 @@ async fn a_replayed_event_keeps_its_unique_id_and_time_and_starts_no_flow_after_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_operator_decides_about_flows_and_the_job_itself_has_the_last_word() {
+async fn the_operator_decides_about_flows_and_no_event_that_is_old_starts_one_unasked() {
     let days = SignedDuration::from_hours(3 * 24);
     for (flows, age, asked, backfill) in [
         ("always", days, None, false),
         ("never", SignedDuration::ZERO, None, true),
-        ("never", days, Some(false), false),
+        ("never", SignedDuration::ZERO, Some(false), true),
+        ("auto", days, Some(false), true),
+        ("auto", SignedDuration::ZERO, Some(false), false),
+        ("always", days, Some(false), false),
         ("auto", SignedDuration::ZERO, Some(true), true),
     ] {
         let mut shop = Shop::open().await;
@@ -202,6 +207,53 @@ async fn what_would_only_die_again_stays_and_is_counted() {
         .collect();
     assert_eq!(left.len(), 2, "{left:?}");
     assert!(left.contains(&"expired"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stays_takes_no_place_within_the_limit_and_a_named_job_that_stays_is_a_failure() {
+    let mut shop = Shop::open().await;
+    let mut expired = event("expired");
+    expired["expires_at"] = json!((Timestamp::now() - SignedDuration::from_hours(1)).to_string());
+    let jobs = [&expired, &expired, &event("e-1"), &event("e-2")];
+    let entries = shop.bury(EVENTS_DEAD, &jobs.map(Letter::fresh)).await;
+    let limited = ["dlq", "replay", "--all", "--limit", "1", "--yes"];
+    let report = shop.told(&limited).await;
+    let counts = ["selected", "expired", "eligible", "replayed"].map(|count| report[count].clone());
+    assert_eq!(counts, [json!(3), json!(2), json!(1), json!(1)]);
+    let named = ["dlq", "replay", &entries[0], &entries[3], "--yes"];
+    let (code, said, _) = shop.command(&named).await;
+    let report: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &report["replayed"]), (Some(1), &json!(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_takes_what_was_counted_and_nothing_that_died_since() {
+    let mut shop = Shop::open().await;
+    let letters = ["e-1", "e-2", "e-3"].map(|id| Letter::fresh(&event(id)));
+    shop.bury(EVENTS_DEAD, &letters).await;
+    let mut operations = Operations::new(shop.redis.clone(), Keys::default());
+    let stop = CancellationToken::new();
+    for (limit, replayed, left) in [(Some(2), 2, 3), (None, 3, 2)] {
+        let all = DeadSelection::Matching(DeadFilter {
+            limit,
+            ..DeadFilter::default()
+        });
+        let ask = Replay {
+            dry_run: true,
+            ..Replay::default()
+        };
+        let counted = operations.replay(&all, &ask, &stop).await.unwrap();
+        // Between the question and the answer others die, also on a queue that had none.
+        shop.bury(EVENTS_DEAD, &letters[..1]).await;
+        shop.bury(PROFILES_DEAD, &letters[..1]).await;
+        let how = Replay {
+            counted: Some(counted),
+            ..Replay::default()
+        };
+        let done = operations.replay(&all, &how, &stop).await.unwrap();
+        assert_eq!(done.replayed, replayed, "{limit:?}");
+        assert_eq!(shop.dead().await.len(), left, "{limit:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

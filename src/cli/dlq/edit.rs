@@ -2,7 +2,7 @@
 
 use super::super::Global;
 use super::confirm::Confirmation;
-use super::editor::edited_by_hand;
+use super::editor::{edited_by_hand, kept};
 use super::output::{self, Output};
 use super::select::entry;
 use super::{enqueue, replay};
@@ -57,9 +57,9 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
         .await?;
     let by_hand = match given {
         Some(_) => None,
-        None => edited_by_hand(&dead.job).await?.map(DeadEdit::Job),
+        None => edited_by_hand(&dead.job).await?,
     };
-    let Some(edit) = given.or(by_hand) else {
+    let Some(edit) = given.or(by_hand.clone().map(DeadEdit::Job)) else {
         match output {
             Output::Json => output::json(&json!({"edited": 0, "entry": dead.entry.to_string()}))?,
             Output::Table => output::line("nothing was changed")?,
@@ -70,7 +70,16 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
     if !arguments.confirmation.given(&question)? {
         return Ok(ExitCode::FAILURE);
     }
-    let edited = operations.edit(&dead, &edit).await?;
+    let edited = match (operations.edit(&dead, &edit).await, by_hand) {
+        (Err(error), Some(text)) => {
+            let hint = match kept(&text) {
+                Ok(path) => format!("what you wrote is kept in {}", path.display()),
+                Err(error) => format!("what you wrote is lost: {error:#}"),
+            };
+            return Err(anyhow::Error::from(error).context(hint));
+        }
+        (edited, _) => edited?,
+    };
     if output == Output::Table {
         output::line(&format!("edited 1 dead job; its entry is now {edited}"))?;
     }

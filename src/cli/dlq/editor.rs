@@ -31,6 +31,12 @@ async fn edited_with(editor: &str, text: &str) -> anyhow::Result<String> {
     fs::read_to_string(&file.0).context("failed to read what the editor wrote")
 }
 
+/// Keeps what the operator wrote, where nobody else reads it, and returns where.
+pub(super) fn kept(text: &str) -> anyhow::Result<PathBuf> {
+    let file = PersonalFile::write(text)?;
+    Ok(std::mem::ManuallyDrop::new(file).0.clone())
+}
+
 /// A file that nobody else reads, gone at the end.
 struct PersonalFile(PathBuf);
 
@@ -116,6 +122,7 @@ fn new_line(laid_out: &mut String, depth: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn json_is_laid_out_without_touching_a_value() {
@@ -133,5 +140,14 @@ mod tests {
         assert_eq!(job, "new job");
         assert!(!std::env::temp_dir().join(name.trim()).exists());
         assert!(edited_with("false", "x").await.is_err());
+    }
+
+    #[test]
+    fn what_was_written_is_kept_for_its_owner_only() {
+        let path = kept("new job").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new job");
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        fs::remove_file(path).unwrap();
     }
 }

@@ -5,7 +5,7 @@ use super::confirm::Confirmation;
 use super::interrupt::{exit_code, or_interrupted};
 use super::output::{self, Output};
 use super::select::Chosen;
-use crate::services::operations::{self, REPLAYS_MAX, Replay, ReplayReport};
+use crate::services::operations::{self, DeadSelection, REPLAYS_MAX, Replay, ReplayReport};
 use std::num::NonZeroU32;
 use std::process::ExitCode;
 use tokio_util::sync::CancellationToken;
@@ -52,6 +52,7 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
         },
         include_too_old: arguments.include_too_old,
         include_often_replayed: arguments.force,
+        counted: None,
     };
     let output = Output::or_fitting(global.output);
     let mut operations = global.operations().await?;
@@ -60,7 +61,12 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
         let counted = operations.replay(&selection, &how, &stop).await?;
         if arguments.dry_run || counted.eligible == 0 {
             report(output, &counted)?;
-            return Ok(ExitCode::SUCCESS);
+            let asked = arguments.dry_run || counted.selected == 0;
+            return Ok(if asked || !is_named(&selection) {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            });
         }
         let question = format!(
             "replay {} of {}",
@@ -70,11 +76,20 @@ pub(super) async fn run(global: &Global, arguments: Arguments) -> anyhow::Result
         if !arguments.confirmation.given(&question)? {
             return Ok(ExitCode::FAILURE);
         }
+        how.counted = Some(counted);
     }
     how.dry_run = false;
     let replayed = or_interrupted(&stop, operations.replay(&selection, &how, &stop)).await?;
     report(output, &replayed)?;
+    if is_named(&selection) && replayed.replayed < replayed.selected {
+        return Ok(ExitCode::FAILURE);
+    }
     Ok(exit_code(&stop))
+}
+
+/// Whether the jobs were named: that one of them stays is not what was asked for.
+fn is_named(selection: &DeadSelection) -> bool {
+    matches!(selection, DeadSelection::Entries { .. })
 }
 
 /// Writes what was done.

@@ -21,7 +21,7 @@ pub(super) struct Filters {
     /// Only dead since: RFC 3339, or so long ago, such as 2h
     #[arg(long, value_name = "T|DUR", value_parser = moment)]
     since: Option<Timestamp>,
-    /// Only dead until: RFC 3339, or so long ago, such as 2h
+    /// Only dead until, and not edited since: RFC 3339, or so long ago, such as 2h
     #[arg(long, value_name = "T|DUR", value_parser = moment)]
     until: Option<Timestamp>,
     /// Only with this text in the id, the detail or the job, just as it is written there

@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 pub struct MoveBack {
     /// Its place in the dead letters.
     pub entry: EntryId,
-    /// Whether its events start no flows, unless the job itself says otherwise.
+    /// Whether its events start no flows, whatever the job itself says.
     pub without_flows: bool,
 }
 

@@ -15,6 +15,8 @@ use std::sync::LazyLock;
 pub(crate) const DEATHS_ALONE_MAX: u32 = 3;
 /// A mark that is set while the job is alone; in one number with the others, so that one command sets and reads both.
 const ALONE: u32 = 1 << 16;
+/// Suspects that run together after a second death beside others.
+const FEW: usize = 32;
 /// Marks outlive every lease and every restart by far.
 const MARKS_KEPT_S: i64 = 8 * 24 * 60 * 60;
 
@@ -24,6 +26,16 @@ pub(crate) struct Deaths(u32);
 
 impl Deaths {
     pub(crate) const NONE: Self = Self(0);
+
+    /// Where a job runs that died with so many: with as many others as there are, with few, alone. It holds however many
+    /// kill, so that each death leads on.
+    pub(crate) fn together_max(self) -> usize {
+        match self.0 {
+            0 | 1 => usize::MAX,
+            2 => FEW,
+            _ => 1,
+        }
+    }
 
     fn alone(self) -> u32 {
         self.0 / ALONE
@@ -64,7 +76,7 @@ pub(crate) struct Marks<'a> {
 
 impl Marks<'_> {
     pub(crate) fn key(&self) -> String {
-        format!("{}:running-suspects", self.keys.base())
+        format!("{}:deaths", self.keys.base())
     }
 
     fn field(&self, id: EntryId) -> String {

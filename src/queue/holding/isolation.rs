@@ -14,6 +14,8 @@ use tokio::time::timeout;
 const ALONE_PATIENCE: Duration = Duration::from_secs(2);
 /// After that they do not try again for a while: each try makes others wait.
 const ALONE_PAUSE: Duration = Duration::from_secs(20);
+/// A process is young for one lease, and no longer than this.
+const YOUNG_MAX: Duration = Duration::from_secs(30);
 const ALL: u32 = 1 << 20;
 const LOCKED: &str = "nothing panics while it holds this lock";
 
@@ -28,9 +30,9 @@ pub(crate) struct Isolation {
 /// The right to run a lot.
 #[derive(Debug)]
 pub(crate) struct Access {
-    /// It is held until this is dropped.
-    _permit: OwnedSemaphorePermit,
+    /// It is dropped first: whoever enters next has to know when it may.
     alone: Option<Alone>,
+    _permit: OwnedSemaphorePermit,
 }
 
 /// Others wait for suspects.
@@ -55,11 +57,12 @@ impl Drop for Alone {
 
 impl Isolation {
     /// Suspects have to wait until the process has lived for one lease: while something else keeps ending processes, the
-    /// end of a young one says nothing about them. Whoever takes over from a process whose place it has is that old.
+    /// end of a young one says nothing about them. A process that took the place of one that died is nearly that old when
+    /// the jobs come to it.
     pub(crate) fn new(lease: Duration) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(ALL as usize)),
-            alone_not_before: Arc::new(Mutex::new(clock::now() + lease)),
+            alone_not_before: Arc::new(Mutex::new(clock::now() + lease.min(YOUNG_MAX))),
             gathering: AtomicBool::new(false),
         }
     }
@@ -98,6 +101,10 @@ impl Isolation {
         let since = clock::now();
         let all = Arc::clone(&self.permits).acquire_many_owned(ALL);
         if let Ok(all) = timeout(ALONE_PATIENCE, all).await {
+            // Suspects of another kind may have been alone meanwhile: then it is the turn of everything else.
+            if !self.may_be_tried() {
+                return None;
+            }
             let not_before = Arc::clone(&self.alone_not_before);
             return Some(Access {
                 _permit: all.expect("this semaphore is never closed"),

@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 const CHUNK: usize = 500;
+/// How soon a start looks whether it is known by now which queues are paused.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A consumer is one process. It is forgotten when it holds nothing and was not seen for a day.
 const FORGET_IDLE_MS: u64 = 24 * 60 * 60 * 1000;
@@ -60,7 +62,12 @@ async fn keep_taking_over(engine: &Engine, mut redis: Connection) {
             }
         }
         engine.isolation.set_gathering(false);
-        sleep(engine.lease() / 4).await;
+        sleep(if engine.knows_paused() {
+            engine.lease() / 4
+        } else {
+            LOOK_AGAIN
+        })
+        .await;
     }
 }
 
@@ -86,7 +93,8 @@ pub(crate) async fn take_over_all(
     stream: usize,
 ) -> RedisResult<()> {
     let mut from = "-".to_owned();
-    while !engine.is_quiet() {
+    // What a vanished consumer held of a paused queue waits like the rest of it.
+    while !engine.is_quiet() && !engine.is_paused(&engine.streams()[stream].queue) {
         match take_over(engine, redis, stream, &from).await {
             // There may be more behind the last one.
             Ok(Some(last)) => from = format!("({last}"),

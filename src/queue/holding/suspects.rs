@@ -13,7 +13,7 @@ use crate::queue::job::entry::QueuedJob;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Into how many groups suspects are divided: so many calls pass until all have run, however many a storm of deaths made.
-/// From 1,000, which are what one call may hold, two more deaths find the one that kills.
+/// Among 1,000, which are what one call may hold, one more death leaves 32 with the one that kills, and each of them is alone.
 const GROUPS_MAX: usize = 32;
 /// Fewer than so many leave in calls of one job each, as if each were alone.
 const GROUP_MIN: usize = 16;
@@ -38,7 +38,9 @@ impl Suspects {
     /// How many may run next, together.
     pub(crate) fn group(&self) -> usize {
         let first = self.by_deaths.first_key_value();
-        first.map_or(0, |(_, jobs)| jobs.len().min(self.together))
+        first.map_or(0, |(deaths, jobs)| {
+            jobs.len().min(self.together).min(deaths.together_max())
+        })
     }
 
     /// Takes the next group, while `fits` says so.
@@ -47,7 +49,8 @@ impl Suspects {
         let Some(mut first) = self.by_deaths.first_entry() else {
             return taken;
         };
-        while taken.len() < self.together
+        let together = self.together.min(first.key().together_max());
+        while taken.len() < together
             && let Some(job) = first.get_mut().pop_front_if(|job| fits(job))
         {
             taken.push(job);
@@ -112,6 +115,14 @@ mod tests {
         let mut expected = vec![32; 31];
         expected.extend([8, 1, 1, 1]);
         assert_eq!(groups(suspects(&[(2, 3), (1, 1_000)])), expected);
+    }
+
+    #[test]
+    fn however_many_kill_each_is_alone_after_three_deaths_beside_others() {
+        assert_eq!(groups(suspects(&[(2, 1_600)])), [32; 50]);
+        assert_eq!(groups(suspects(&[(3, 48)])), [1; 48]);
+        // Once alone, always alone.
+        assert_eq!(groups(suspects(&[(65_537, 48)])), [1; 48]);
     }
 
     #[test]

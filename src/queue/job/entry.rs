@@ -107,6 +107,28 @@ pub struct QueuedJob {
     pub(crate) deaths: Option<Deaths>,
 }
 
+/// Whether an event is backfill, which starts no flows: what a replay says is younger than the job, and wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backfill {
+    /// A replay says so.
+    Always,
+    /// The job is on the backfill lane, and may say otherwise.
+    UnlessAsked,
+    /// Only if the job says so.
+    IfAsked,
+}
+
+impl Backfill {
+    /// Decides, given what the job itself asks for.
+    pub fn of(self, asked: Option<bool>) -> bool {
+        match self {
+            Self::Always => true,
+            Self::UnlessAsked => asked.unwrap_or(true),
+            Self::IfAsked => asked.unwrap_or(false),
+        }
+    }
+}
+
 /// What one job costs in memory beside its payload.
 const OVERHEAD_BYTES: usize = 200;
 
@@ -117,9 +139,15 @@ impl QueuedJob {
             .map_or_else(|| self.sid.time(), |replayed| replayed.at)
     }
 
-    /// Whether its events may start flows, unless the job itself says otherwise.
-    pub fn starts_flows(&self) -> bool {
-        self.lane != Lane::Backfill && !self.replayed.is_some_and(|replayed| replayed.without_flows)
+    /// What says, beside the job itself, whether its events are backfill, which starts no flows.
+    pub fn backfill(&self) -> Backfill {
+        if self.replayed.is_some_and(|replayed| replayed.without_flows) {
+            Backfill::Always
+        } else if self.lane == Lane::Backfill {
+            Backfill::UnlessAsked
+        } else {
+            Backfill::IfAsked
+        }
     }
 
     /// Returns the text of its `lane` field, which the scripts carry from place to place.

@@ -18,7 +18,7 @@ pub struct Replayed {
     pub times: u32,
     /// When last: its age counts from then.
     pub at: Timestamp,
-    /// Whether its events start no flows unless the job itself says otherwise.
+    /// Whether its events start no flows, whatever the job itself says.
     pub without_flows: bool,
 }
 

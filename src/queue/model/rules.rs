@@ -9,11 +9,8 @@ use crate::queue::job::verdict::Verdict;
 use klaviyo_jobs::{Keys, Lane};
 use std::collections::BTreeSet;
 
-/// Processes without whose death no job is poison: one while it ran beside others, three while it was alone. The marks
-/// of the latter are so many times larger.
-const BESIDE_OTHERS_MIN: u32 = 1;
-const ALONE_MIN: u32 = 3;
-const ALONE: u32 = 65_536;
+/// Marks without which no job is poison: of three processes that died while it was alone.
+const MARKS_MIN: u32 = 3 * 65_536;
 
 /// Entries whose group was destroyed: two processes may believe that they hold one.
 pub(super) type InDoubt = BTreeSet<(String, EntryId)>;
@@ -90,7 +87,8 @@ pub(super) fn allowed(
             let knows = process
                 .engine
                 .knows(process.stream(&record.stream(keys)), *id);
-            let may = resumed || (!knows && !process.engine.is_quiet());
+            let is_paused = process.engine.is_paused(QUEUES[record.queue]);
+            let may = resumed || (!knows && !process.engine.is_quiet() && !is_paused);
             (*idle_ms >= lease_ms && may).then(me)
         }),
         Doing::Forget | Doing::Seal => reference.all_stay(),
@@ -159,9 +157,7 @@ pub(super) fn check_intake(
             .copied()
             .unwrap_or(0);
         let fits = match &moving.verdict {
-            Verdict::Bury(reason) if reason.code == "poison" => {
-                marks / ALONE >= ALONE_MIN && marks % ALONE >= BESIDE_OTHERS_MIN
-            }
+            Verdict::Bury(reason) if reason.code == "poison" => marks >= MARKS_MIN,
             Verdict::Bury(_) => is_nonsense,
             Verdict::Snooze(delay) => process.engine.is_quiet() && delay.is_zero(),
             Verdict::Delivered | Verdict::Retry(_) => false,

@@ -109,7 +109,7 @@ pub(super) async fn snapshot(
         delayed.arg(0).arg(-1).arg("WITHSCORES");
         pipe.cmd("XRANGE").arg(keys.dead(queue)).arg("-").arg("+");
     }
-    let marks = format!("{}:running-suspects", keys.base());
+    let marks = format!("{}:deaths", keys.base());
     pipe.cmd("HGETALL").arg(marks);
     for claim in claims {
         pipe.cmd("EXISTS").arg(keys.claim_of_hash(claim));

@@ -27,13 +27,22 @@ impl Engine {
         }
     }
 
+    pub(crate) fn knows_paused(&self) -> bool {
+        let paused = self.paused.lock().expect("no holder of this lock panics");
+        paused.is_some()
+    }
+
+    /// Whether the queue is paused, as each is that is not known to be not.
+    pub(crate) fn is_paused(&self, queue: &str) -> bool {
+        let paused = self.paused.lock().expect("no holder of this lock panics");
+        paused.as_ref().is_none_or(|it| it.contains(queue))
+    }
+
     /// Whether the queue is paused, or every kind on it has a shut gate.
     pub(crate) fn is_shut(&self, queue: &str) -> bool {
-        let paused = self.paused.lock().expect("no holder of this lock panics");
-        if paused.as_ref().is_none_or(|it| it.contains(queue)) {
+        if self.is_paused(queue) {
             return true;
         }
-        drop(paused);
         let Some(outlook) = &self.config.outlook else {
             return false;
         };

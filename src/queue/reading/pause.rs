@@ -1,6 +1,6 @@
 //! Paused queues: one hash of the account, the same for every replica.
 //!
-//! Nothing of a paused queue is read; what is in flight ends. The surprising thing: both writes are scripts whose first
+//! Nothing of a paused queue is read or taken over; what is in flight ends. The surprising thing: both writes are scripts whose first
 //! write frees memory, because a full Redis is when an operator most wants to pause something.
 
 use crate::queue::connection::Connection;

@@ -32,4 +32,6 @@ for i = 2, #KEYS, 4 do
     if next_due < 0 or wait < next_due then next_due = wait end
   end
 end
-return { next_due, redis.call('HKEYS', KEYS[1]), refused }
+local paused = redis.pcall('HKEYS', KEYS[1])
+if paused.err then refused, paused = paused.err, {} end
+return { next_due, paused, refused }

@@ -310,7 +310,7 @@ impl Operations {
                 let dead = dead_job(&mut self.redis, &self.keys, queue, job.id).await?;
                 let remedy = dead.as_ref().map_or("", |it| remedy(&it.code));
                 LocatedJob {
-                    died_at: Some(job.id.time()),
+                    died_at: Some(dead.as_ref().map_or(job.id.time(), |it| it.died_at)),
                     code: dead.as_ref().map(|it| it.code.clone()),
                     detail: dead.map(|it| it.detail),
                     next: format!(
@@ -334,7 +334,8 @@ fn ids_of(id: &str, found: &[LocatedJob]) -> Vec<String> {
     let mut ids = vec![id.to_owned()];
     ids.extend(found.iter().filter_map(|job| job.id.clone()));
     ids.extend(Wanted::new(id).default_id());
-    if EntryId::parse(id).is_some() {
+    // Which queue is meant is not known of a job that is nowhere any more.
+    if found.is_empty() && EntryId::parse(id).is_some() {
         ids.extend(queues().map(|queue| format!("{queue}/{id}")));
     }
     ids.sort_unstable();

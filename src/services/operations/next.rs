@@ -71,7 +71,13 @@ impl Outlook {
             || "it is being delivered, or waits in the daemon for its turn".to_owned(),
             |shut| format!("it waits in the daemon: {shut}"),
         );
-        format!("{shut}; if its holder falls silent for a lease, another daemon takes it over")
+        let unless = match self.paused {
+            Some(_) => " when the queue is resumed, for it is paused",
+            None => "",
+        };
+        format!(
+            "{shut}; if its holder falls silent for a lease, another daemon takes it over{unless}"
+        )
     }
 
     /// Of a job that waits for its time.

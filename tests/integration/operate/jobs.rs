@@ -147,6 +147,22 @@ async fn of_many_copies_of_one_id_some_are_explained_the_rest_counted_and_all_ca
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_behind_many_copies_in_flight_is_cancelled() {
+    let mut shop = Shop::open().await;
+    let copies = |count| (0..count).map(|_| order("o-1"));
+    shop.add_all(EVENTS, copies(25)).await;
+    take(&mut shop, EVENTS, 25).await;
+    shop.add_all(EVENTS, copies(1)).await;
+    let cancel = ["job", "cancel", "o-1", "--yes"];
+    let (code, said, complaint) = shop.command(&cancel).await;
+    assert_eq!(code, Some(0), "{complaint}");
+    let done: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(done, json!({"cancelled": 1, "in_flight": 25, "more": 0}));
+    let (code, _, _) = shop.command(&cancel).await;
+    assert_eq!(code, Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_delayed_job_is_found_while_those_before_it_come_due() {
     let mut shop = Shop::open().await;
     let delayed = format!("{EVENTS}:delayed");
@@ -319,6 +335,19 @@ async fn a_delivered_job_is_explained_by_the_audit_with_every_attempt() {
     assert_eq!(code, Some(1));
     assert!(complaint.contains("it was delivered at"), "{complaint}");
     daemon.stop().await;
+
+    // A job of another queue has the same stream id: what happened to this one is not told of it.
+    let mut add = redis::cmd("XADD");
+    add.arg(PROFILES).arg(&entry).arg("job");
+    let add = add.arg(
+        json!({"kind": "profile.upsert", "data": {"profile": {"external_id": "c-1"}}}).to_string(),
+    );
+    add.query_async::<()>(&mut shop.redis.clone())
+        .await
+        .unwrap();
+    let explanation = known().await.unwrap();
+    assert_eq!(explanation["found"][0]["queue"], "profile-sync");
+    assert_eq!(explanation["attempts"], json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -49,6 +49,29 @@ async fn a_queue_that_does_not_exist_is_refused_with_those_that_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_vanished_daemon_held_of_a_paused_queue_waits_until_it_is_resumed() {
+    let mut shop = Shop::open().await;
+    shop.set("KLAVIYOD_LEASE", "1s");
+    shop.add(EVENTS, &order("o-1").to_string()).await;
+    shop.add(PROFILES, &profile("c-1").to_string()).await;
+    for stream in [EVENTS, PROFILES] {
+        take(&mut shop, stream, 1).await;
+    }
+    shop.command(&["queue", "pause", "event-tracking"]).await;
+    let daemon = shop.daemon().await;
+    shop.until("what was held of the other queue is delivered", |queue| {
+        queue.queue == "profile-sync" && queue.is_empty()
+    })
+    .await;
+    assert_eq!(queue(&shop, "event-tracking").await["in_flight"], 1);
+    assert_eq!(shop.klaviyo.stats().distinct_events, 0);
+    shop.command(&["queue", "resume", "event-tracking"]).await;
+    shop.until_delivered().await;
+    assert_eq!(shop.klaviyo.stats().distinct_events, 1);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_paused_queue_waits_while_the_others_go_on() {
     let mut shop = Shop::open().await;
     shop.command(&["queue", "pause", "event-tracking"]).await;

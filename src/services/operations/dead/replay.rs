@@ -8,7 +8,7 @@ use super::super::Operations;
 use super::super::remedies::INTERNAL_FROM_OUTSIDE;
 use super::error::DeadError;
 use super::select::DeadSelection;
-use super::walk::DeadWalk;
+use super::walk::{DeadWalk, Ends};
 use crate::queue::{DeadJob, MoveBack, Retries, replay_dead};
 use crate::services::FollowImport;
 use jiff::{SignedDuration, Timestamp};
@@ -36,9 +36,9 @@ pub enum Flows {
     /// Unless they happened more than a day ago.
     #[default]
     Auto,
-    /// No event, unless the job itself asks for it.
+    /// No event, whatever the job itself asks for.
     Never,
-    /// As if they had not died.
+    /// As if they had not died: the job and its lane decide.
     Always,
 }
 
@@ -55,6 +55,8 @@ pub struct Replay {
     pub include_too_old: bool,
     /// Also what was replayed [`REPLAYS_MAX`] times.
     pub include_often_replayed: bool,
+    /// Of what this report counted, nothing else.
+    pub counted: Option<ReplayReport>,
 }
 
 impl Replay {
@@ -75,11 +77,11 @@ impl Replay {
 }
 
 /// What a replay did, or would do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ReplayReport {
     /// Whether it only counted.
     pub dry_run: bool,
-    /// How many were chosen.
+    /// How many were chosen; those that stay count towards no `limit`.
     pub selected: u64,
     /// How many of them can go back.
     pub eligible: u64,
@@ -95,6 +97,9 @@ pub struct ReplayReport {
     pub without_flows: u64,
     /// How many went back.
     pub replayed: u64,
+    /// The last that were chosen.
+    #[serde(skip)]
+    last: Ends,
 }
 
 /// What becomes of one dead job in a replay.
@@ -125,15 +130,22 @@ impl Operations {
             dry_run: how.dry_run,
             ..ReplayReport::default()
         };
-        let walk = self.dead_walk(selection).await?;
+        let (mut walk, limit) = (
+            self.dead_walk(selection).await?.unlimited(),
+            selection.limit(),
+        );
+        if let Some(counted) = &how.counted {
+            walk = walk.until(counted.last.clone());
+        }
         if how.dry_run {
-            self.replay_pages(walk, how, stop, &mut report).await?;
+            self.replay_pages(walk, limit, how, stop, &mut report)
+                .await?;
             return Ok(report);
         }
         let (target, mut detail) = selection.recorded();
         detail["how"] = how.recorded();
         let begun = self.begin("dlq.replay", &target, detail).await?;
-        let ended = self.replay_pages(walk, how, stop, &mut report).await;
+        let ended = self.replay_pages(walk, limit, how, stop, &mut report).await;
         let result = Some(("report", json!(report)));
         self.ended(begun, ended, stop, report.replayed, result)
             .await?;
@@ -143,13 +155,19 @@ impl Operations {
     async fn replay_pages(
         &mut self,
         mut walk: DeadWalk,
+        limit: u64,
         how: &Replay,
         stop: &CancellationToken,
         report: &mut ReplayReport,
     ) -> Result<(), DeadError> {
         let mut pace = Pace::new(how.rate);
-        while let Some(page) = walk.next_page().await? {
-            for ((queue, to), jobs) in self.sort(&page, how, report) {
+        while report.eligible < limit
+            && let Some(page) = walk.next_page().await?
+        {
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            for ((queue, to), jobs) in self.sort(&page, limit, how, report) {
                 if how.dry_run {
                     continue;
                 }
@@ -168,16 +186,22 @@ impl Operations {
         Ok(())
     }
 
-    /// Counts a page, and returns what can go back from which queue to which.
+    /// Counts a page until enough can go back, and returns what can from which queue to which.
     fn sort<'p>(
         &self,
         page: &'p [DeadJob],
+        limit: u64,
         how: &Replay,
         report: &mut ReplayReport,
     ) -> BTreeMap<(&'p str, &'static str), Vec<MoveBack>> {
         let now = Timestamp::now();
         let mut back: BTreeMap<_, Vec<MoveBack>> = BTreeMap::new();
+        let mut last = None;
         for job in page {
+            if report.eligible == limit {
+                break;
+            }
+            last = Some(job);
             report.selected += 1;
             match fate(job, how, self.retries(&job.queue), now) {
                 Fate::Back { to, without_flows } => {
@@ -195,6 +219,9 @@ impl Operations {
                 Fate::OftenReplayed => report.replayed_too_often += 1,
                 Fate::TooOld => report.too_old += 1,
             }
+        }
+        if let Some(job) = last {
+            report.last.insert(job.queue.clone(), job.entry);
         }
         back
     }

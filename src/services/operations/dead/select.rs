@@ -14,9 +14,9 @@ pub struct DeadFilter {
     pub kind: Option<String>,
     /// Only with this code.
     pub code: Option<String>,
-    /// Only those that came to the dead letters at this time or later.
+    /// Only those that died at this time or later.
     pub since: Option<Timestamp>,
-    /// Only those that came to the dead letters at this time or earlier.
+    /// Only those that died at this time or earlier, and were not edited since.
     pub until: Option<Timestamp>,
     /// Only with this text in the id, the detail or the payload, just as it is written there.
     pub text: Option<String>,
@@ -46,14 +46,16 @@ impl DeadFilter {
         let is = |wanted: &Option<String>, seen: Option<&str>| {
             wanted.as_deref().is_none_or(|wanted| seen == Some(wanted))
         };
-        is(&self.kind, job.kind.as_deref())
+        self.since.is_none_or(|since| job.died_at >= since)
+            && is(&self.kind, job.kind.as_deref())
             && is(&self.code, Some(&job.code))
             && self.text.as_deref().is_none_or(|text| {
                 job.id.contains(text) || job.detail.contains(text) || job.job.contains(text)
             })
     }
 
-    /// Entries are ordered by the time they were written.
+    /// Where the entries may be. They are ordered by the time they were written: when the job died, or later, if it was
+    /// edited.
     pub(super) fn range(&self) -> DeadRange {
         DeadRange {
             from: self.since.map_or(EntryId::ZERO, EntryId::first_at),
@@ -63,6 +65,14 @@ impl DeadFilter {
 }
 
 impl DeadSelection {
+    /// How many are meant at most.
+    pub(super) fn limit(&self) -> u64 {
+        match self {
+            Self::Entries { .. } => u64::MAX,
+            Self::Matching(filter) => filter.limit.unwrap_or(u64::MAX),
+        }
+    }
+
     /// Returns what the record of an action says it was done to. A searched text may be of a person and is left out.
     pub(super) fn recorded(&self) -> (String, Value) {
         let all = |queue: &Option<QueueName>| {

@@ -161,6 +161,12 @@ impl DeadWalk {
         self
     }
 
+    /// Lets whoever walks count for themselves how many are meant.
+    pub(super) fn unlimited(mut self) -> Self {
+        self.left = u64::MAX;
+        self
+    }
+
     /// Returns the next page that has something in it; `None` at the end.
     ///
     /// # Errors
