@@ -27,8 +27,8 @@ pub(crate) struct Deaths(u32);
 impl Deaths {
     pub(crate) const NONE: Self = Self(0);
 
-    /// Where a job runs that died with so many: with as many others as there are, with few, alone. It holds however many
-    /// kill, so that each death leads on.
+    /// With how many others a job may run after so many deaths: as many as there are, few, none. However many jobs kill,
+    /// each death leads on.
     pub(crate) fn together_max(self) -> usize {
         match self.0 {
             0 | 1 => usize::MAX,

@@ -1,8 +1,8 @@
 //! Suspects: the jobs of a line that ran when a process died.
 //!
-//! They run apart from everything else, in [`GROUPS_MAX`] groups at most: the fewer there are, the fewer run together,
-//! and in the end each is alone. Those with the fewest deaths come first, so that the worst are left when the others are
-//! done. Only a job that took [`DEATHS_ALONE_MAX`](super::deaths::DEATHS_ALONE_MAX) processes down while it was alone is
+//! They run apart from everything else, in about [`GROUPS_MAX`] groups: the fewer there are, the fewer run together, and
+//! in the end each is alone. Those with the fewest deaths come first, so that the worst are left when the others are
+//! done; and the more deaths, the fewer together, so that several killers do not hide each other. Only a job that took [`DEATHS_ALONE_MAX`](super::deaths::DEATHS_ALONE_MAX) processes down while it was alone is
 //! poison.
 //!
 //! A panic of a handler makes suspects of the jobs of its lot in the same way, but kills none: the job that panics when it
